@@ -1,0 +1,120 @@
+"""The contract of a critic: a learned reward that the environment cannot tell from a fixed one.
+
+A critic is a function f, high on data and low on samples. The gap mean f(real) - mean f(fake) estimates an
+integral probability metric (IPM), Phi(p, q) = sup over f in A of E_q f - E_p f; the critics differ in the
+class A and in how they keep f inside it.
+
+Letters: N real and M fake events per batch, K denoising steps, B trajectories; `*shape` is one event.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from diffusion_env.checkpoints import save_checkpoint
+
+Penalty = Callable[[Tensor], Tensor]
+"""From the scores of the fake batch (M,) to a scalar that is added to the critic's loss."""
+
+
+class Critic(nn.Module, ABC):
+    """Scores events. Tensors are float32, in network units, on the critic's device."""
+
+    name: ClassVar[str]
+    wants_trajectory: ClassVar[bool] = False
+    """Whether `update` needs the penalty that `trajectory_penalty` makes, when no agent passes one."""
+
+    shape: tuple[int, ...] | None
+    """Shape of one event; None for a fixed reward function, which takes what it takes."""
+    config: dict[str, Any]
+    """JSON hyper-parameters: what `save` writes beside the weights and `load_critic` builds from."""
+
+    def __init__(self, shape: Sequence[int] | None) -> None:
+        super().__init__()
+        self.shape = None if shape is None else _checked_shape(shape)
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """Scores (*batch,) of events x (*batch, *shape), high on data."""
+
+    @abstractmethod
+    def update(self, real: Tensor, fake: Tensor, penalty: Penalty | None = None) -> dict[str, float]:
+        """One training step on real (N, *shape) and fake (M, *shape); N and M may differ.
+
+        `penalty` maps the scores of `fake` (M,) to a scalar added to the loss; its gradient reaches the critic's
+        weights only. Returns at least `critic_loss`, `ipm` (the gap before the step) and `grad_norm`.
+        """
+
+    def distance(self, real: Tensor, fake: Tensor) -> float:
+        """The IPM estimate mean f(real) - mean f(fake) for real (N, *shape), fake (M, *shape); no training."""
+        with torch.no_grad():
+            return float(self(real).mean() - self(fake).mean())
+
+    def lipschitz(self, x: Tensor) -> float:
+        """Largest Euclidean norm of the gradient of f at the events x (N, *shape): a lower bound of f's Lipschitz
+        constant, measured. NaN when f is a fixed reward that autograd cannot differentiate."""
+        with torch.inference_mode(False), torch.enable_grad():
+            x = x.detach().clone().requires_grad_()
+            scores = self(x)
+            if not scores.requires_grad:
+                return math.nan
+            (gradient,) = torch.autograd.grad(scores.sum(), x, materialize_grads=True)
+        return float(gradient.flatten(scores.ndim).norm(dim=-1).max())
+
+    def trajectory_penalty(self, xs: Tensor) -> Penalty | None:
+        """The penalty for `update` when its fake batch is the last of the states xs (K + 1, B, *shape)."""
+        return None
+
+    def set_learning_rate(self, learning_rate: float) -> None:
+        """Set the step size of the next updates. Nothing to do for a critic without an optimiser."""
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Forget all training: new weights from a CPU generator, a new optimiser."""
+
+    def save(self, path: str | Path) -> Path:
+        """Write configuration, weights and optimiser to one safetensors file; see `load_critic`."""
+        return save_checkpoint(path, self.state_dict(), {"kind": "critic", "config": self.config})
+
+    def check_events(self, x: Tensor, what: str) -> None:
+        """Raise unless x is a float32 tensor (*batch, *shape)."""
+        if self.shape is None:
+            return
+        rank = len(self.shape)
+        if x.ndim < rank or tuple(x.shape[x.ndim - rank :]) != self.shape:
+            raise ValueError(
+                f"The critic {self.name!r} received {what} of shape {tuple(x.shape)}, but it was made for events of "
+                f"shape {self.shape}, so it takes (*batch, {', '.join(map(str, self.shape))}). Pass events of that "
+                f"shape, or make a critic for yours with make_critic({self.name!r}, shape)."
+            )
+        if x.dtype != torch.float32:
+            raise TypeError(
+                f"The critic {self.name!r} received {what} of dtype {x.dtype}, but it takes torch.float32 in network "
+                "units. Convert with .float(), and map data units with dataset.from_data first."
+            )
+
+    def check_batch(self, x: Tensor, what: str) -> None:
+        """Raise unless x is a float32 tensor (n, *shape) with n >= 1."""
+        self.check_events(x, what)
+        if self.shape is not None and (x.ndim != len(self.shape) + 1 or len(x) == 0):
+            raise ValueError(
+                f"The critic {self.name!r} received a {what} of shape {tuple(x.shape)}, but an update takes one "
+                f"non-empty batch (n, {', '.join(map(str, self.shape))}). Flatten the batch dimensions and pass at "
+                "least one event."
+            )
+
+
+def _checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    checked = tuple(int(size) for size in shape)
+    if not checked or min(checked) < 1:
+        raise ValueError(
+            f"A critic was asked for events of shape {checked}, but an event needs at least one dimension and every "
+            "size must be at least 1. Pass dataset.shape, for example (2,) or (1, 8, 8)."
+        )
+    return checked

@@ -1,0 +1,146 @@
+"""What the critics with a trained network share: one Adam step on the IPM loss."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from diffusion_env.critics.base import Critic, Penalty
+from diffusion_env.networks import mlp
+
+
+class TrainedCritic(Critic):
+    """An MLP on the flattened event, trained to minimise
+
+        mean f(fake) - mean f(real) + regulariser + penalty(f(fake)).
+
+    The final classes say what the regulariser is. The optimiser is part of `state_dict`, so resuming is exact.
+    """
+
+    activation: ClassVar[type[nn.Module]] = nn.SiLU
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        seed: int,
+        width: int,
+        depth: int,
+        learning_rate: float,
+        own: dict[str, float],
+    ) -> None:
+        """`width` units in each of `depth` hidden layers; `own` are the hyper-parameters of the final class."""
+        super().__init__(shape)
+        self.config = {
+            "critic": self.name,
+            "shape": list(shape),
+            "seed": seed,
+            "width": width,
+            "depth": depth,
+            "learning_rate": learning_rate,
+            **own,
+        }
+        self.width, self.depth, self.learning_rate = width, depth, learning_rate
+        self.network = self.build_network(torch.Generator().manual_seed(seed))
+        self.optimizer = self.new_optimizer(self.network)
+
+    def build_network(self, generator: torch.Generator) -> nn.Module:
+        """The network on flattened events, initialised from a CPU generator."""
+        assert self.shape is not None
+        sizes = [math.prod(self.shape), *[self.width] * self.depth, 1]
+        return mlp(sizes, generator, self.activation)
+
+    def new_optimizer(self, network: nn.Module) -> torch.optim.Adam:
+        return torch.optim.Adam(network.parameters(), lr=self.learning_rate, fused=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert self.shape is not None
+        self.check_events(x, "events")
+        scores: Tensor = self.network(x.flatten(x.ndim - len(self.shape)))
+        return scores.squeeze(-1)
+
+    def training_scores(self, x: Tensor) -> Tensor:
+        """Scores (n,) of x (n, *shape) inside `update`; the place for work done once per step."""
+        scores: Tensor = self(x)
+        return scores
+
+    def regulariser(self, real: Tensor, fake: Tensor, f_real: Tensor, f_fake: Tensor) -> Tensor:
+        """Scalar of the batches (N, *shape), (M, *shape) and their scores (N,), (M,), added to the loss."""
+        return f_real.new_zeros(())
+
+    def project(self) -> None:
+        """Move the weights back into the allowed set after a step."""
+
+    def update(self, real: Tensor, fake: Tensor, penalty: Penalty | None = None) -> dict[str, float]:
+        self.check_batch(real, "real batch")
+        self.check_batch(fake, "fake batch")
+        # A rollout may call this from no_grad or inference_mode, where no gradient could be taken.
+        with torch.inference_mode(False), torch.enable_grad():
+            terms = self._loss_terms(torch.cat([real, fake]).detach(), len(real), penalty)
+            self.optimizer.zero_grad()
+            weights = list(self.network.parameters())
+            # `inputs` keeps the gradient out of whatever else the penalty was made from.
+            terms["critic_loss"].backward(inputs=weights)
+            terms["grad_norm"] = nn.utils.get_total_norm([w.grad for w in weights if w.grad is not None])
+        metrics = dict(zip(terms, torch.stack(list(terms.values())).tolist(), strict=True))
+        self._check_finite(metrics)
+        self.optimizer.step()
+        self.project()
+        return metrics
+
+    def _loss_terms(self, both: Tensor, num_real: int, penalty: Penalty | None) -> dict[str, Tensor]:
+        parts = [num_real, len(both) - num_real]
+        f_real, f_fake = self.training_scores(both).split(parts)
+        ipm = f_real.mean() - f_fake.mean()
+        regulariser = self.regulariser(*both.split(parts), f_real, f_fake)
+        terms = {"critic_loss": regulariser - ipm, "ipm": ipm, "regulariser": regulariser}
+        if penalty is not None:
+            terms["penalty"] = _scalar(penalty(f_fake))
+            terms["critic_loss"] = terms["critic_loss"] + terms["penalty"]
+        return terms
+
+    def _check_finite(self, metrics: dict[str, float]) -> None:
+        bad = {key: value for key, value in metrics.items() if not math.isfinite(value)}
+        if bad:
+            listed = ", ".join(f"{key} = {value}" for key, value in bad.items())
+            raise FloatingPointError(
+                f"An update of the critic {self.name!r} was refused because of {listed}; every term must be finite. "
+                "The weights and the optimiser are as they were before the update. Look for NaN or overflow in the "
+                "real and fake batches first; if they are sound, lower the critic's learning rate or strengthen its "
+                "regulariser."
+            )
+
+    def set_learning_rate(self, learning_rate: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+
+    def reset(self, generator: torch.Generator) -> None:
+        # Copied into the existing parameters, so that whoever holds them sees the new weights.
+        self.network.load_state_dict(self.build_network(generator).state_dict())
+        self.optimizer = self.new_optimizer(self.network)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return {"optimizer": self.optimizer.state_dict()}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        # Optimizer.load_state_dict keeps the tensors it is given; two critics must not share moments.
+        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+
+    def _apply(self, fn: Any, recurse: bool = True) -> TrainedCritic:
+        # Module.to moves the weights only; loading its own state moves the optimiser's moments beside them.
+        super()._apply(fn, recurse)
+        self.optimizer.load_state_dict(self.optimizer.state_dict())
+        return self
+
+
+def _scalar(penalty: Tensor) -> Tensor:
+    if penalty.ndim != 0:
+        raise ValueError(
+            f"A critic's penalty returned a tensor of shape {tuple(penalty.shape)}, but it must return a scalar that "
+            "can be added to the loss. Take the mean over the batch inside the penalty."
+        )
+    return penalty
