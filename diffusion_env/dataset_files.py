@@ -1,4 +1,4 @@
-"""Reading a user's data into one checked numpy array: a ``.npz`` of points or images, or a folder of images."""
+"""Read a user's data into one checked numpy array: a ``.npz`` of points or images, or a folder of images."""
 
 from __future__ import annotations
 
@@ -35,8 +35,9 @@ def read_npz(path: Path) -> NDArray[Any]:
             return np.asarray(archive[key])
         except (OSError, EOFError, zipfile.BadZipFile, zlib.error, ValueError) as error:
             raise ValueError(
-                f"The array {key!r} of {path} cannot be read ({error}). Only whole arrays of plain numbers are read, "
-                "never pickled objects: write the file with numpy.savez(path, x=array) from a float32 or uint8 array."
+                f"The array {key!r} of {path} cannot be read ({error}). Only whole arrays of plain numbers "
+                "are read, never pickled objects: write the file with numpy.savez(path, x=array) from a "
+                "float32 or uint8 array."
             ) from error
 
 
@@ -56,8 +57,8 @@ def _npz_key(files: list[str], path: Path) -> str:
     named = [key for key in NPZ_KEYS if key in files]
     if not named:
         raise ValueError(
-            f"{path} holds {len(files)} arrays ({', '.join(files) or 'none'}) and it is unclear which is the data. "
-            f"Keep one array in the file, or name the data one of {', '.join(NPZ_KEYS)}."
+            f"{path} holds {len(files)} arrays ({', '.join(files) or 'none'}) and it is unclear which is the "
+            f"data. Keep one array in the file, or name the data one of {', '.join(NPZ_KEYS)}."
         )
     return named[0]
 
@@ -96,8 +97,9 @@ def _check_sizes(files: list[Path], images: list[NDArray[np.uint8]]) -> None:
     for file, image in zip(files, images, strict=True):
         if image.shape[1:] != first:
             raise ValueError(
-                f"The images of a folder must all have one size: {files[0].name} is {first[0]} x {first[1]} but "
-                f"{file.name} is {image.shape[1]} x {image.shape[2]} (height x width). Resize or crop them first."
+                f"The images of a folder must all have one size: {files[0].name} is {first[0]} x {first[1]} "
+                f"but {file.name} is {image.shape[1]} x {image.shape[2]} (height x width). Resize or crop "
+                "them first."
             )
 
 
@@ -105,18 +107,18 @@ def check_array(array: NDArray[Any], source: str) -> NDArray[Any]:
     """``array`` as float64 points or uint8 (N, C, H, W); ValueError where it is neither."""
     if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
         raise ValueError(
-            f"{source} holds an array of dtype {array.dtype}. Allowed are floating point (points) and uint8 (images "
-            "with values 0..255). Convert it with array.astype('float32')."
+            f"{source} holds an array of dtype {array.dtype}. Allowed are floating point (points) and uint8 "
+            "(images with values 0..255). Convert it with array.astype('float32')."
         )
     if array.ndim < 2:
         raise ValueError(
-            f"{source} holds an array of shape {array.shape}. The first axis counts the points and at least one more "
-            "must follow: (N, D) points or (N, C, H, W) images. Scalars are written as (N, 1)."
+            f"{source} holds an array of shape {array.shape}. The first axis counts the points and at least "
+            "one more must follow: (N, D) points or (N, C, H, W) images. Scalars are written as (N, 1)."
         )
     if len(array) < MIN_POINTS or 0 in array.shape:
         raise ValueError(
-            f"{source} holds an array of shape {array.shape}. At least {MIN_POINTS} non-empty points are needed to "
-            "cut training from held-out data. Add points."
+            f"{source} holds an array of shape {array.shape}. At least {MIN_POINTS} non-empty points are "
+            "needed to cut training from held-out data. Add points."
         )
     return _check_images(array, source) if array.dtype == np.uint8 else _check_points(array, source)
 
@@ -125,8 +127,8 @@ def _check_points(array: NDArray[Any], source: str) -> NDArray[np.float64]:
     bad = int((~np.isfinite(array)).sum())
     if bad:
         raise ValueError(
-            f"{source} holds {bad} values that are NaN or infinite among {array.size}. All values must be finite. "
-            "Remove or repair the points that hold them."
+            f"{source} holds {bad} values that are NaN or infinite among {array.size}. All values must be "
+            "finite. Remove or repair the points that hold them."
         )
     return array.astype(np.float64)
 
@@ -134,11 +136,10 @@ def _check_points(array: NDArray[Any], source: str) -> NDArray[np.float64]:
 def _check_images(array: NDArray[np.uint8], source: str) -> NDArray[np.uint8]:
     if array.ndim == 3:
         return array[:, None]
-    channels_last = array.ndim == 4 and array.shape[1] not in CHANNEL_COUNTS and array.shape[3] in CHANNEL_COUNTS
-    if array.ndim != 4 or channels_last:
+    if array.ndim != 4 or (array.shape[1] not in CHANNEL_COUNTS and array.shape[3] in CHANNEL_COUNTS):
         raise ValueError(
-            f"{source} holds uint8 of shape {array.shape}. uint8 means images, (N, H, W) or (N, C, H, W) with the "
-            "channels before height and width. Transpose channels-last images with array.transpose(0, 3, 1, 2), or "
-            "convert points with array.astype('float32')."
+            f"{source} holds uint8 of shape {array.shape}. uint8 means images, (N, H, W) or (N, C, H, W) "
+            "with the channels before height and width. Transpose channels-last images with "
+            "array.transpose(0, 3, 1, 2), or convert points with array.astype('float32')."
         )
     return array

@@ -1,8 +1,8 @@
 """Data sets: named 2-D distributions, scikit-learn's digits, and a user's own points or images.
 
-Two units are in use. *Data units* are those of the source (swiss roll / 20, pixel values 0..255): metrics are reported
-in them. *Network units* are what the sampler sees: about unit variance for points, [-1, 1] for images.
-"""
+Two units are in use. *Data units* are those of the source (swiss roll / 20, pixel values 0..255): metrics are
+reported in them. *Network units* are what the sampler sees: about unit variance for points, [-1, 1] for
+images. """
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ TRAIN_POINTS = 1_000_000
 HELD_OUT_POINTS = 100_000
 TRAIN_SHARE = 0.8
 
-# Branches of numpy's seed tree. A training pool and fresh points come from different branches, so no choice of seeds
-# can make them equal.
+# Branches of numpy's seed tree. A training pool and fresh points come from different branches, so no choice
+# of seeds can make them equal.
 TRAIN_BRANCH, HELD_OUT_BRANCH, FRESH_BRANCH = 0, 1, 2
 
 
@@ -51,8 +51,9 @@ class Dataset:
     def __post_init__(self) -> None:
         if self.train.shape[1:] != self.held_out.shape[1:]:
             raise ValueError(
-                f"Dataset {self.name!r} got training points of shape {tuple(self.train.shape[1:])} and held-out "
-                f"points of shape {tuple(self.held_out.shape[1:])}. Both must be (count, *shape) with one shape."
+                f"Dataset {self.name!r} got training points of shape {tuple(self.train.shape[1:])} and "
+                f"held-out points of shape {tuple(self.held_out.shape[1:])}. Both must be (count, *shape) "
+                "with one shape."
             )
 
     @property
@@ -62,6 +63,7 @@ class Dataset:
 
     @property
     def device(self) -> torch.device:
+        """Where the points are kept and drawn."""
         return self.train.device
 
     @property
@@ -83,11 +85,13 @@ class Dataset:
 
     def to_data(self, x: Array) -> Array:
         """Network units to data units; a tensor gives a tensor, a numpy array a numpy array."""
-        return x * self.scale + self._center_like(x)
+        center: Array = self._center_like(x)
+        return x * self.scale + center
 
     def from_data(self, x: Array) -> Array:
         """Data units to network units; the inverse of ``to_data``."""
-        return (x - self._center_like(x)) / self.scale
+        center: Array = self._center_like(x)
+        return (x - center) / self.scale
 
     def _center_like(self, x: Array) -> Array:
         return self.center.to(x.device) if isinstance(x, Tensor) else self.center.cpu().numpy()
@@ -95,8 +99,8 @@ class Dataset:
     def fresh(self, n: int, seed: int) -> Tensor:
         """``n`` points (n, *shape) in data units, none of them a training point, on the data set's device.
 
-        A generated set draws new points; any other set takes held-out points without replacement, so the way to get
-        two disjoint sets is to ask for both at once and split them.
+        A generated set draws new points; any other set takes held-out points without replacement, so the way
+        to get two disjoint sets is to ask for both at once and split them.
 
         Raises:
             ValueError: a set that cannot be generated has fewer than ``n`` held-out points.
@@ -106,8 +110,9 @@ class Dataset:
             return torch.as_tensor(points, dtype=torch.float32).to(self.device)
         if n > len(self.held_out):
             raise ValueError(
-                f"{n} fresh points were asked of dataset {self.name!r}, which holds {len(self.held_out)} held-out "
-                "points and cannot generate more. Ask for fewer, or supply more data (a fifth is held out)."
+                f"{n} fresh points were asked of dataset {self.name!r}, which holds {len(self.held_out)} "
+                "held-out points and cannot generate more. Ask for fewer, or supply more data (a fifth is "
+                "held out)."
             )
         order = np.random.default_rng(seed).permutation(len(self.held_out))[:n]
         return self.to_data(self.held_out[torch.as_tensor(order, device=self.device)])
@@ -125,11 +130,11 @@ class Dataset:
 
 @dataclass(frozen=True)
 class GeneratedSet:
-    """A row of ``DATASETS``. The constants are fixed, not estimated per seed: shipped weights depend on them."""
+    """A row of ``DATASETS``. The constants are not estimated per seed: shipped weights depend on them."""
 
     draw: Draw
     center: tuple[float, ...]  # data units, the mean of the distribution
-    scale: float  # data units, the root of the variance averaged over dimensions: one number keeps the geometry
+    scale: float  # data units, the root of the variance averaged over dimensions: one number, no distortion
     modes: NDArray[np.float64] | None = None  # data units
     mode_std: float | None = None  # data units
 
@@ -165,11 +170,13 @@ def load_dataset(dataset: str | Path | Dataset, seed: int = 0) -> Dataset:
     if not path.exists():
         raise ValueError(
             f"Dataset {str(dataset)!r} is neither a known name nor an existing path. Known names: "
-            f"{', '.join([*DATASETS, DIGITS])}. A path leads to a .npz file of points (N, D) or images (N, C, H, W), "
-            "or to a folder of images."
+            f"{', '.join([*DATASETS, DIGITS])}. A path leads to a .npz file of points (N, D) or images "
+            "(N, C, H, W), or to a folder of images."
         )
     array = read_array(path)
-    return _from_images(path.stem, array, 255.0, seed) if array.dtype == np.uint8 else _from_points(path.stem, array, seed)
+    if array.dtype == np.uint8:
+        return _from_images(path.stem, array, 255.0, seed)
+    return _from_points(path.stem, array, seed)
 
 
 def _rng(seed: int, branch: int) -> RandomState:
@@ -195,8 +202,8 @@ def _load_digits(seed: int) -> Dataset:
 def _from_images(name: str, images: NDArray[Any], highest: float, seed: int) -> Dataset:
     """Images (N, C, H, W) with values 0..highest, mapped to [-1, 1]."""
     half = highest / 2.0
-    train, held_out = (torch.as_tensor(part, dtype=torch.float32) / half - 1.0 for part in _split(images, seed))
-    return Dataset(name, train, held_out, torch.tensor(half), half)
+    train, held_out = (torch.as_tensor(part, dtype=torch.float32) for part in _split(images, seed))
+    return Dataset(name, train / half - 1.0, held_out / half - 1.0, torch.tensor(half), half)
 
 
 def _from_points(name: str, points: NDArray[np.float64], seed: int) -> Dataset:

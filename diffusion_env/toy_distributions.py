@@ -1,7 +1,7 @@
 """The six 2-D distributions, each as one function ``draw(n, rng) -> (n, 2) float64`` of independent points.
 
-``rng`` is a numpy ``RandomState`` because scikit-learn's generators accept nothing newer. The points are in data
-units; the constants that standardise them stand in ``datasets.DATASETS``.
+``rng`` is a numpy ``RandomState`` because scikit-learn's generators accept nothing newer. The points are in
+data units; the constants that standardise them stand in ``datasets.DATASETS``.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def swiss_roll(n: int, rng: RandomState) -> Points:
 def moons(n: int, rng: RandomState) -> Points:
     """scikit-learn's two moons, noise 0.05, with the angle drawn at random.
 
-    ``make_moons`` puts its points on a fixed grid of angles, so two of its sets are closer to each other than two
-    independent sets are, and no sampler could reach the floor they give.
+    ``make_moons`` puts its points on a fixed grid of angles, so two of its sets are closer to each other than
+    two independent sets are, and no sampler could reach the floor they give.
     """
     angle = rng.uniform(0.0, np.pi, n)
     outer = rng.randint(0, 2, n).astype(bool)
