@@ -1,0 +1,245 @@
+"""Atomic checkpoints without pickle: one safetensors file holds tensors, structure, metadata and a checksum.
+
+Layout of a file: a plain safetensors file, readable by every safetensors tool, whose header has the single
+entry ``"checkpoint"``, a JSON text ``{"sha256": ..., "content": {"structure": ..., "metadata": ...}}``.
+``structure`` is the saved state with every tensor replaced by its name; ``sha256`` covers the content and the
+name, dtype, shape and bytes of every tensor. Equal states give equal files, byte for byte.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_safetensors
+from torch import Tensor, nn
+
+SUFFIX = ".safetensors"
+HEADER_ENTRY = "checkpoint"
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be written, read, or applied to the object it is meant for."""
+
+
+def save_checkpoint(path: str | Path, state: Any, metadata: Mapping[str, Any]) -> Path:
+    """Write ``state`` and ``metadata`` to one file, atomically: afterwards the old or the new file is there.
+
+    Args:
+        path: target; ``.safetensors`` is appended if it is missing, missing folders are made.
+        state: nested dict, list and tuple of tensors (any shape and device) and None, bool, int, float, str;
+            dict keys are str or int. An ``optimizer.state_dict()`` and a generator's state are such states.
+        metadata: whatever plain JSON can hold (as JSON does, it turns tuples to lists and keys to str).
+
+    Returns:
+        The path written, suffix included.
+
+    Raises:
+        CheckpointError: the file cannot be written (full disk, permission); an older file is left as it was.
+        TypeError: ``state`` or ``metadata`` holds something of another type.
+    """
+    target = with_suffix(path)
+    tensors: dict[str, Tensor] = {}
+    content = {"structure": _encode(state, "", tensors), "metadata": _as_json(metadata)}
+    header = json.dumps({"sha256": _digest(content, tensors), "content": content})
+    _write_atomically(target, to_safetensors(tensors, {HEADER_ENTRY: header}))
+    return target
+
+
+def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> tuple[Any, dict[str, Any]]:
+    """Read back ``(state, metadata)`` of `save_checkpoint`, every tensor a fresh copy on ``device``.
+
+    Keep the default device for a state that holds a generator's state: torch wants that one on the CPU, and
+    ``load_state_dict`` moves the others.
+
+    Raises:
+        CheckpointError: no such file, truncated, damaged, or not written by `save_checkpoint`.
+    """
+    source = with_suffix(path)
+    header, tensors = _read(source)
+    try:
+        recorded = json.loads(header or "")
+        content, sha256 = recorded["content"], recorded["sha256"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(
+            f"{source} is a safetensors file, but its header has no valid {HEADER_ENTRY!r} entry, so "
+            "save_checkpoint did not write it or it is damaged; pass a file that save_checkpoint wrote."
+        ) from error
+    if _digest(content, tensors) != sha256:
+        raise CheckpointError(
+            f"{source} is damaged: its content does not match the checksum stored in it; take another "
+            "checkpoint, or copy the file again from where it came."
+        )
+    return _decode(content["structure"], tensors, device), content["metadata"]
+
+
+def load_module(module: nn.Module, state_dict: Mapping[str, Any], what: str) -> None:
+    """``module.load_state_dict(state_dict)`` with an error that names tensors and shapes.
+
+    ``what`` says in the error what the state dict is, for example ``"the denoiser of runs/a"``. After an
+    error the module may be partly loaded (torch copies what fits): discard it.
+
+    Raises:
+        CheckpointError: a tensor is missing, not expected, or has another shape.
+    """
+    own = module.state_dict()  # before: loading may replace buffers that change their shape
+    try:
+        module.load_state_dict(state_dict)
+    except RuntimeError as error:
+        reasons = _differences(own, state_dict) or [" ".join(str(error).split())]
+        raise CheckpointError(
+            f"{what} does not fit this {type(module).__name__}: {'; '.join(reasons)}. Build the module with "
+            "the event shape and hidden sizes it was saved with, or pass another checkpoint."
+        ) from error
+
+
+def write_json(path: str | Path, obj: Any) -> Path:
+    """Write ``obj`` as indented JSON, atomically like `save_checkpoint`, and return the path.
+
+    Raises:
+        CheckpointError: the file cannot be written; an older file is left as it was.
+        TypeError: ``obj`` holds something that JSON cannot.
+    """
+    target = Path(path)
+    _write_atomically(target, (json.dumps(obj, indent=2) + "\n").encode())
+    return target
+
+
+def with_suffix(path: str | Path) -> Path:
+    """``path`` ending in ``.safetensors``; other dots in the name stay (``run.v1`` is not ``run``)."""
+    path = Path(path)
+    return path if path.suffix == SUFFIX else path.with_name(path.name + SUFFIX)
+
+
+def _encode(node: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """``node`` as JSON: containers become ``{kind: items}``, tensors move to ``tensors`` under their path."""
+    if isinstance(node, Tensor):
+        return {"tensor": _add(node, name, tensors)}
+    if isinstance(node, dict):
+        return {"dict": [[_key(key, name), _encode(node[key], _join(name, key), tensors)] for key in node]}
+    if isinstance(node, list | tuple):
+        kind = "list" if isinstance(node, list) else "tuple"
+        return {kind: [_encode(item, _join(name, index), tensors) for index, item in enumerate(node)]}
+    if node is None or isinstance(node, bool | int | float | str):
+        return node
+    raise TypeError(
+        f"A checkpoint cannot hold state entry {name!r} of type {type(node).__name__}; allowed are dict, "
+        "list, tuple, tensors, None, bool, int, float and str. Convert it first, for example with "
+        "torch.as_tensor or float."
+    )
+
+
+def _decode(node: Any, tensors: dict[str, Tensor], device: torch.device | str) -> Any:
+    """Inverse of `_encode`; the copy frees tensors from the file they are mapped from."""
+    if not isinstance(node, dict):
+        return node
+    ((kind, items),) = node.items()
+    if kind == "tensor":
+        return tensors[items].to(device, copy=True)
+    if kind == "dict":
+        return {key: _decode(item, tensors, device) for key, item in items}
+    decoded = [_decode(item, tensors, device) for item in items]
+    return decoded if kind == "list" else tuple(decoded)
+
+
+def _key(key: Any, name: str) -> str | int:
+    if isinstance(key, str | int) and not isinstance(key, bool):
+        return key
+    raise TypeError(
+        f"A checkpoint cannot hold the key {key!r} of type {type(key).__name__} in state entry {name!r}; "
+        "dict keys must be str or int."
+    )
+
+
+def _join(name: str, key: str | int) -> str:
+    return f"{name}.{key}" if name else str(key)
+
+
+def _add(tensor: Tensor, name: str, tensors: dict[str, Tensor]) -> str:
+    """Store a contiguous CPU copy, free of shared storage (safetensors refuses that), under a free name."""
+    name = name or "tensor"
+    while name in tensors:  # {1: a, "1": b} and {"a": {"b": x}, "a.b": y} ask for one name twice
+        name += "'"
+    tensors[name] = tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+    return name
+
+
+def _as_json(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """``metadata`` as it will be read back, so that the checksum sees what the reader sees."""
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(dict(metadata)))
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"Checkpoint metadata must be plain JSON (dict, list, str, int, float, bool, None): {error}; put "
+            "tensors into the state and convert other objects to these types."
+        ) from error
+    return plain
+
+
+def _digest(content: Any, tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256(json.dumps(content).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _read(source: Path) -> tuple[str | None, dict[str, Tensor]]:
+    """Header entry (None if absent) and tensors of a safetensors file, the tensors mapped from the file."""
+    try:
+        if source.is_dir():
+            raise IsADirectoryError(f"{source} is a folder")
+        with safe_open(source, framework="pt", device="cpu") as file:
+            header = (file.metadata() or {}).get(HEADER_ENTRY)
+            names = file.keys()  # not a mapping: it cannot be iterated itself
+            return header, {name: file.get_tensor(name) for name in names}
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"There is no checkpoint at {source}; check the path, or save one there first."
+        ) from error
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{source} cannot be read as a checkpoint ({error}): the file is truncated, damaged, or not a "
+            "safetensors file; take another checkpoint, or copy the file again from where it came."
+        ) from error
+
+
+def _differences(own: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """What keeps ``given`` from loading into ``own``, one phrase per tensor."""
+    missing = [f"tensor {name!r} is missing from it" for name in own if name not in given]
+    unexpected = [f"tensor {name!r} is not expected" for name in given if name not in own]
+    shapes = [
+        f"tensor {name!r} has shape {tuple(given[name].shape)} where {tuple(tensor.shape)} is expected"
+        for name, tensor in own.items()
+        if isinstance(tensor, Tensor) and name in given and given[name].shape != tensor.shape
+    ]
+    return missing + unexpected + shapes
+
+
+def _write_atomically(target: Path, data: bytes) -> None:
+    """Replace ``target`` by a file of ``data`` in one step; the folder entry is the old or the new file.
+
+    The file is synced before it is renamed, or a power cut could leave the new name on missing bytes.
+    """
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except OSError as error:
+        raise CheckpointError(
+            f"{target} could not be written ({error.strerror or error}); what was there before is unchanged "
+            f"and the unfinished file is removed. Free {len(data)} bytes on that disk, make the folder "
+            "writable, or save to another folder."
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):  # gone after a successful replace; must not hide the first error
+            temporary.unlink()
