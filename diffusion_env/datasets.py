@@ -2,7 +2,8 @@
 
 Two units are in use. *Data units* are those of the source (swiss roll / 20, pixel values 0..255): metrics are
 reported in them. *Network units* are what the sampler sees: about unit variance for points, [-1, 1] for
-images. """
+images.
+"""
 
 from __future__ import annotations
 
@@ -46,6 +47,7 @@ class Dataset:
     scale: float  # data units per network unit
     modes: Tensor | None = None  # (num_modes, *shape), data units: the means of an equal-weight mixture
     mode_std: float | None = None  # data units: the standard deviation of each component
+    support_radius: float | None = None  # data units: farther than this from all data is off the support
     draw: Draw | None = None
 
     def __post_init__(self) -> None:
@@ -137,10 +139,11 @@ class GeneratedSet:
     scale: float  # data units, the root of the variance averaged over dimensions: one number, no distortion
     modes: NDArray[np.float64] | None = None  # data units
     mode_std: float | None = None  # data units
+    support_radius: float | None = None  # data units; None where no published figure rests on one
 
 
 DATASETS: dict[str, GeneratedSet] = {
-    "swiss_roll": GeneratedSet(toy.swiss_roll, (0.1001, 0.0107), 0.33945),
+    "swiss_roll": GeneratedSet(toy.swiss_roll, (0.1001, 0.0107), 0.33945, support_radius=0.03),
     "moons": GeneratedSet(toy.moons, (0.5, 0.25), 0.70682),
     "gaussians8": GeneratedSet(toy.gaussians8, (0.0, 0.0), 2.03132, toy.RING8, toy.RING8_STD),
     "gaussians25": GeneratedSet(toy.gaussians25, (0.0, 0.0), 1.00030, toy.GRID25, toy.GRID25_STD),
@@ -190,7 +193,17 @@ def _generate(name: str, seed: int) -> Dataset:
         for n, branch in ((TRAIN_POINTS, TRAIN_BRANCH), (HELD_OUT_POINTS, HELD_OUT_BRANCH))
     )
     modes = None if row.modes is None else torch.as_tensor(row.modes, dtype=torch.float32)
-    return Dataset(name, train, held_out, torch.tensor(row.center), row.scale, modes, row.mode_std, row.draw)
+    return Dataset(
+        name,
+        train,
+        held_out,
+        torch.tensor(row.center),
+        row.scale,
+        modes,
+        row.mode_std,
+        row.support_radius,
+        row.draw,
+    )
 
 
 def _load_digits(seed: int) -> Dataset:
