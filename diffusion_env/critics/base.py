@@ -48,18 +48,19 @@ class Critic(nn.Module, ABC):
     def update(self, real: Tensor, fake: Tensor, penalty: Penalty | None = None) -> dict[str, float]:
         """One training step on real (N, *shape) and fake (M, *shape); N and M may differ.
 
-        `penalty` maps the scores of `fake` (M,) to a scalar added to the loss; its gradient reaches the critic's
-        weights only. Returns at least `critic_loss`, `ipm` (the gap before the step) and `grad_norm`.
+        `penalty` maps the scores of `fake` (M,) to a scalar added to the loss; its gradient reaches the
+        critic's weights only. Returns at least `critic_loss`, `ipm` (the gap before the step) and
+        `grad_norm`.
         """
 
     def distance(self, real: Tensor, fake: Tensor) -> float:
-        """The IPM estimate mean f(real) - mean f(fake) for real (N, *shape), fake (M, *shape); no training."""
+        """The IPM estimate mean f(real) - mean f(fake) on real (N, *shape) and fake (M, *shape)."""
         with torch.no_grad():
             return float(self(real).mean() - self(fake).mean())
 
     def lipschitz(self, x: Tensor) -> float:
-        """Largest Euclidean norm of the gradient of f at the events x (N, *shape): a lower bound of f's Lipschitz
-        constant, measured. NaN when f is a fixed reward that autograd cannot differentiate."""
+        """Largest Euclidean norm of the gradient of f at the events x (N, *shape): a lower bound of f's
+        Lipschitz constant, measured. NaN when f is a fixed reward that autograd cannot differentiate."""
         with torch.inference_mode(False), torch.enable_grad():
             x = x.detach().clone().requires_grad_()
             scores = self(x)
@@ -89,14 +90,15 @@ class Critic(nn.Module, ABC):
         rank = len(self.shape)
         if x.ndim < rank or tuple(x.shape[x.ndim - rank :]) != self.shape:
             raise ValueError(
-                f"The critic {self.name!r} received {what} of shape {tuple(x.shape)}, but it was made for events of "
-                f"shape {self.shape}, so it takes (*batch, {', '.join(map(str, self.shape))}). Pass events of that "
-                f"shape, or make a critic for yours with make_critic({self.name!r}, shape)."
+                f"The critic {self.name!r} received {what} of shape {tuple(x.shape)}, but it was made for "
+                f"events of shape {self.shape}, so it takes (*batch, {', '.join(map(str, self.shape))}). "
+                f"Pass events of that shape, or make a critic for yours with make_critic({self.name!r}, "
+                "shape)."
             )
         if x.dtype != torch.float32:
             raise TypeError(
-                f"The critic {self.name!r} received {what} of dtype {x.dtype}, but it takes torch.float32 in network "
-                "units. Convert with .float(), and map data units with dataset.from_data first."
+                f"The critic {self.name!r} received {what} of dtype {x.dtype}, but it takes torch.float32 in "
+                "network units. Convert with .float(), and map data units with dataset.from_data first."
             )
 
     def check_batch(self, x: Tensor, what: str) -> None:
@@ -104,9 +106,21 @@ class Critic(nn.Module, ABC):
         self.check_events(x, what)
         if self.shape is not None and (x.ndim != len(self.shape) + 1 or len(x) == 0):
             raise ValueError(
-                f"The critic {self.name!r} received a {what} of shape {tuple(x.shape)}, but an update takes one "
-                f"non-empty batch (n, {', '.join(map(str, self.shape))}). Flatten the batch dimensions and pass at "
-                "least one event."
+                f"The critic {self.name!r} received a {what} of shape {tuple(x.shape)}, but an update takes "
+                f"one non-empty batch (n, {', '.join(map(str, self.shape))}). Flatten the batch dimensions "
+                "and pass at least one event."
+            )
+
+    def check_finite(self, metrics: dict[str, float]) -> None:
+        """Raise, before anything is changed, unless every term of an update is finite."""
+        bad = {key: value for key, value in metrics.items() if not math.isfinite(value)}
+        if bad:
+            listed = ", ".join(f"{key} = {value}" for key, value in bad.items())
+            raise FloatingPointError(
+                f"An update of the critic {self.name!r} was refused because of {listed}; every term must be "
+                "finite. The critic is as it was before the update. Look for NaN or overflow in the real "
+                "and fake batches first; if they are sound, lower the critic's learning rate or strengthen "
+                "its regulariser."
             )
 
 
@@ -114,7 +128,7 @@ def _checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
     checked = tuple(int(size) for size in shape)
     if not checked or min(checked) < 1:
         raise ValueError(
-            f"A critic was asked for events of shape {checked}, but an event needs at least one dimension and every "
-            "size must be at least 1. Pass dataset.shape, for example (2,) or (1, 8, 8)."
+            f"A critic was asked for events of shape {checked}, but an event needs at least one dimension "
+            "and every size must be at least 1. Pass dataset.shape, for example (2,) or (1, 8, 8)."
         )
     return checked

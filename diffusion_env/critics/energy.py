@@ -31,4 +31,5 @@ class EnergyCritic(TrainedCritic):
         self.gamma = gamma
 
     def regulariser(self, real: Tensor, fake: Tensor, f_real: Tensor, f_fake: Tensor) -> Tensor:
+        """The mean square of the scores of each batch, times gamma."""
         return self.gamma * (f_real.square().mean() + f_fake.square().mean())

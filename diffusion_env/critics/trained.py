@@ -19,7 +19,8 @@ class TrainedCritic(Critic):
 
         mean f(fake) - mean f(real) + regulariser + penalty(f(fake)).
 
-    The final classes say what the regulariser is. The optimiser is part of `state_dict`, so resuming is exact.
+    The final classes say what the regulariser is. The optimiser is part of `state_dict`, so resuming is
+    exact.
     """
 
     activation: ClassVar[type[nn.Module]] = nn.SiLU
@@ -33,7 +34,7 @@ class TrainedCritic(Critic):
         learning_rate: float,
         own: dict[str, float],
     ) -> None:
-        """`width` units in each of `depth` hidden layers; `own` are the hyper-parameters of the final class."""
+        """`width` units in each of `depth` hidden layers; `own`: the final class's hyper-parameters."""
         super().__init__(shape)
         self.config = {
             "critic": self.name,
@@ -55,9 +56,11 @@ class TrainedCritic(Critic):
         return mlp(sizes, generator, self.activation)
 
     def new_optimizer(self, network: nn.Module) -> torch.optim.Adam:
+        """Adam at the configured learning rate, without moments."""
         return torch.optim.Adam(network.parameters(), lr=self.learning_rate, fused=True)
 
     def forward(self, x: Tensor) -> Tensor:
+        """The network's scores (*batch,) of events x (*batch, *shape)."""
         assert self.shape is not None
         self.check_events(x, "events")
         scores: Tensor = self.network(x.flatten(x.ndim - len(self.shape)))
@@ -76,6 +79,8 @@ class TrainedCritic(Critic):
         """Move the weights back into the allowed set after a step."""
 
     def update(self, real: Tensor, fake: Tensor, penalty: Penalty | None = None) -> dict[str, float]:
+        """As `Critic.update`; also returns `regulariser`, and `penalty` if one is passed. FloatingPointError,
+        and no step, when a term is not finite."""
         self.check_batch(real, "real batch")
         self.check_batch(fake, "fake batch")
         # A rollout may call this from no_grad or inference_mode, where no gradient could be taken.
@@ -87,7 +92,7 @@ class TrainedCritic(Critic):
             terms["critic_loss"].backward(inputs=weights)
             terms["grad_norm"] = nn.utils.get_total_norm([w.grad for w in weights if w.grad is not None])
         metrics = dict(zip(terms, torch.stack(list(terms.values())).tolist(), strict=True))
-        self._check_finite(metrics)
+        self.check_finite(metrics)
         self.optimizer.step()
         self.project()
         return metrics
@@ -96,51 +101,56 @@ class TrainedCritic(Critic):
         parts = [num_real, len(both) - num_real]
         f_real, f_fake = self.training_scores(both).split(parts)
         ipm = f_real.mean() - f_fake.mean()
-        regulariser = self.regulariser(*both.split(parts), f_real, f_fake)
+        regulariser = self.regulariser(both[:num_real], both[num_real:], f_real, f_fake)
         terms = {"critic_loss": regulariser - ipm, "ipm": ipm, "regulariser": regulariser}
         if penalty is not None:
             terms["penalty"] = _scalar(penalty(f_fake))
             terms["critic_loss"] = terms["critic_loss"] + terms["penalty"]
         return terms
 
-    def _check_finite(self, metrics: dict[str, float]) -> None:
-        bad = {key: value for key, value in metrics.items() if not math.isfinite(value)}
-        if bad:
-            listed = ", ".join(f"{key} = {value}" for key, value in bad.items())
-            raise FloatingPointError(
-                f"An update of the critic {self.name!r} was refused because of {listed}; every term must be finite. "
-                "The weights and the optimiser are as they were before the update. Look for NaN or overflow in the "
-                "real and fake batches first; if they are sound, lower the critic's learning rate or strengthen its "
-                "regulariser."
-            )
+    def optimizers(self) -> dict[str, torch.optim.Adam]:
+        """Every optimiser by the name it has in the state dict."""
+        return {"critic": self.optimizer}
 
     def set_learning_rate(self, learning_rate: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+        """Step size of every optimiser from the next update on."""
+        for optimizer in self.optimizers().values():
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate
 
     def reset(self, generator: torch.Generator) -> None:
+        """New weights from a CPU generator and a new optimiser, at the configured learning rate."""
         # Copied into the existing parameters, so that whoever holds them sees the new weights.
         self.network.load_state_dict(self.build_network(generator).state_dict())
         self.optimizer = self.new_optimizer(self.network)
 
     def get_extra_state(self) -> dict[str, Any]:
-        return {"optimizer": self.optimizer.state_dict()}
+        """What the state dict holds beside the weights."""
+        return {"optimizers": {name: adam.state_dict() for name, adam in self.optimizers().items()}}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        # Optimizer.load_state_dict keeps the tensors it is given; two critics must not share moments.
-        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+        """Inverse of `get_extra_state`."""
+        for name, optimizer in self.optimizers().items():
+            # Optimizer.load_state_dict keeps the tensors it is given; two critics must not share moments.
+            optimizer.load_state_dict(copy.deepcopy(state["optimizers"][name]))
 
     def _apply(self, fn: Any, recurse: bool = True) -> TrainedCritic:
-        # Module.to moves the weights only; loading its own state moves the optimiser's moments beside them.
+        # Module.to moves the weights only; loading its own state moves an optimiser's moments beside them.
         super()._apply(fn, recurse)
-        self.optimizer.load_state_dict(self.optimizer.state_dict())
+        for optimizer in self.optimizers().values():
+            optimizer.load_state_dict(optimizer.state_dict())
         return self
+
+
+def seed_from(generator: torch.Generator) -> int:
+    """A seed for another generator, drawn from a CPU generator."""
+    return int(torch.randint(2**62, (), generator=generator))
 
 
 def _scalar(penalty: Tensor) -> Tensor:
     if penalty.ndim != 0:
         raise ValueError(
-            f"A critic's penalty returned a tensor of shape {tuple(penalty.shape)}, but it must return a scalar that "
-            "can be added to the loss. Take the mean over the batch inside the penalty."
+            f"A critic's penalty returned a tensor of shape {tuple(penalty.shape)}, but it must return a "
+            "scalar that can be added to the loss. Take the mean over the batch inside the penalty."
         )
     return penalty

@@ -1,0 +1,177 @@
+"""Three critics for Wasserstein-1, the IPM of the 1-Lipschitz functions: three ways to bound the slope."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from diffusion_env.critics.trained import TrainedCritic, seed_from
+
+
+class GradientPenaltyCritic(TrainedCritic):
+    """regulariser = gradient_weight * mean max(0, |grad f(x)| - 1)^2 on random points between real and fake
+    events.
+
+    Gulrajani et al., "Improved Training of Wasserstein GANs", NeurIPS 2017, in the one-sided form of Petzka
+    et al., "On the regularization of Wasserstein GANs", ICLR 2018: a slope below 1 costs nothing. A soft
+    bound: read the slope that was reached from `lipschitz`.
+    """
+
+    name = "gradient_penalty"
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        seed: int = 0,
+        gradient_weight: float = 10.0,
+        width: int = 256,
+        depth: int = 2,
+        learning_rate: float = 1e-3,
+    ) -> None:
+        super().__init__(shape, seed, width, depth, learning_rate, {"gradient_weight": gradient_weight})
+        self.gradient_weight = gradient_weight
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def regulariser(self, real: Tensor, fake: Tensor, f_real: Tensor, f_fake: Tensor) -> Tensor:
+        """The gradient penalty on one random point between each pair of events."""
+        # Real and fake are independent draws, so pairing them in order, the longer one cut, is a random
+        # pairing.
+        n = min(len(real), len(fake))
+        share = torch.rand(n, generator=self.generator).to(real.device).view(n, *[1] * (real.ndim - 1))
+        between = torch.lerp(real[:n], fake[:n], share).requires_grad_()
+        (gradient,) = torch.autograd.grad(self(between).sum(), between, create_graph=True)
+        excess = (gradient.flatten(1).norm(dim=1) - 1).clamp_min(0)
+        return self.gradient_weight * excess.square().mean()
+
+    def reset(self, generator: torch.Generator) -> None:
+        """As `TrainedCritic.reset`, and a new stream of random points."""
+        super().reset(generator)
+        self.generator.manual_seed(seed_from(generator))
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Optimiser and the stream of random points."""
+        return super().get_extra_state() | {"generator": self.generator.get_state()}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Inverse of `get_extra_state`."""
+        super().set_extra_state(state)
+        self.generator.set_state(state["generator"].cpu())
+
+
+class MaxMin(nn.Module):
+    """Sorts pairs of features: (*batch, width) to (*batch, width), 1-Lipschitz, slope exactly 1.
+
+    Anil et al., "Sorting out Lipschitz function approximation", ICML 2019: under a spectral bound,
+    activations that lose slope (ReLU) cannot reach slope 1, and underestimate the distance.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The larger of each pair, then the smaller of each."""
+        first, second = x.chunk(2, dim=-1)
+        return torch.cat([torch.maximum(first, second), torch.minimum(first, second)], dim=-1)
+
+
+class SpectralNormCritic(TrainedCritic):
+    """Every layer divided by its largest singular value, so that f is 1-Lipschitz by construction.
+
+    Miyato et al., "Spectral Normalization for Generative Adversarial Networks", ICLR 2018. The singular value
+    is estimated by one power iteration per update, so the bound holds up to the error of that estimate;
+    scoring iterates nothing and is a pure function. `width` must be even (see `MaxMin`).
+    """
+
+    name = "spectral_norm"
+    activation = MaxMin
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        seed: int = 0,
+        width: int = 256,
+        depth: int = 2,
+        learning_rate: float = 1e-3,
+    ) -> None:
+        if width % 2:
+            raise ValueError(
+                f"The critic 'spectral_norm' was given width {width}, but its activation sorts features in "
+                "pairs, so the width must be even. Add one."
+            )
+        super().__init__(shape, seed, width, depth, learning_rate, {})
+
+    def build_network(self, generator: torch.Generator) -> nn.Module:
+        """The network with every linear layer parametrised by its spectral norm."""
+        network = super().build_network(generator)
+        # torch draws the start of the power iteration from the global generator: lend it a seed, put it back.
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed_from(generator))
+            for layer in network.modules():
+                if isinstance(layer, nn.Linear):
+                    spectral_norm(layer)
+        return network.eval()
+
+    def training_scores(self, x: Tensor) -> Tensor:
+        """Scores (n,) of x (n, *shape), after one power iteration in every layer."""
+        # In training mode each forward is also a power iteration; one per update, on the scores of the batch.
+        self.network.train()
+        scores = self(x)
+        self.network.eval()
+        return scores
+
+    def train(self, mode: bool = True) -> SpectralNormCritic:
+        """As `nn.Module.train`, but the network stays as it is: see `training_scores`."""
+        super().train(mode)
+        self.network.eval()
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # torch refuses to pickle a parametrised module.
+        return _rebuild_spectral_norm, (self.config, self.state_dict())
+
+
+class WeightClippingCritic(TrainedCritic):
+    """Every weight kept in [-clip, clip]: Lipschitz with a constant set by `clip`, `width` and `depth`, not
+    by 1.
+
+    Arjovsky et al., "Wasserstein GAN", ICML 2017. The distance is W1 up to that constant, so compare it only
+    with itself. The paper's clip of 0.01 belongs to its convolutions; with two hidden layers of 256 it leaves
+    slopes of about 0.02, and the default here slopes of order 1.
+    """
+
+    name = "weight_clipping"
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        seed: int = 0,
+        clip: float = 0.04,
+        width: int = 256,
+        depth: int = 2,
+        learning_rate: float = 1e-3,
+    ) -> None:
+        self.clip = clip
+        super().__init__(shape, seed, width, depth, learning_rate, {"clip": clip})
+
+    def build_network(self, generator: torch.Generator) -> nn.Module:
+        """The network with its initial weights clipped."""
+        network = super().build_network(generator)
+        _clip(network, self.clip)
+        return network
+
+    def project(self) -> None:
+        """Clip every weight."""
+        _clip(self.network, self.clip)
+
+
+@torch.no_grad()
+def _clip(network: nn.Module, bound: float) -> None:
+    for weight in network.parameters():
+        weight.clamp_(-bound, bound)
+
+
+def _rebuild_spectral_norm(config: dict[str, Any], state: dict[str, Any]) -> SpectralNormCritic:
+    critic = SpectralNormCritic(**{key: value for key, value in config.items() if key != "critic"})
+    critic.load_state_dict(state)
+    return critic
