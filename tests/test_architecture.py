@@ -1,0 +1,223 @@
+"""The shape of the code, held by walking its syntax trees: who imports whom, what nobody uses, how long it is.
+
+A rule is a function of one module's dotted name and source that returns its violations. Every rule is shown
+to find what it forbids in a made-up module, and to leave a similar allowed one alone.
+"""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CODE = ("diffusion_env", "agents", "benchmarks")
+
+# The modules of diffusion_env that stand above the others; every other one must know nothing of them.
+ENVIRONMENT = tuple(f"diffusion_env.{name}" for name in ("process", "assembly", "env", "vector_env", "rendering"))
+UPPER = (*ENVIRONMENT, "diffusion_env.critics", "diffusion_env.evaluation")
+NUMERICS = tuple(f"diffusion_env.{name}" for name in ("schedules", "tables", "law"))
+ABOVE = {
+    "diffusion_env": ("agents", "benchmarks", "tests"),
+    "agents": ("benchmarks", "tests", "diffusion_env.process"),
+    "benchmarks": ("tests",),
+    "tests": ("tests",),
+}
+WITHOUT_TORCHVISION = ("torchvision", "torch_fidelity", "pytorch_fid", "cleanfid", "lpips")
+UNSAFE = ("pickle", "cPickle", "cloudpickle", "dill", "joblib", "torch.load", "torch.save")
+HEAVY = ("sklearn", "matplotlib", "ot", "torchmetrics", "diffusers", "tensorboard", "stable_baselines3")
+MAX_FILE_LINES = 300
+MAX_FUNCTION_LINES = 60
+
+Rule = Callable[[str, str], list[str]]
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+def sources(*folders: str) -> Iterator[Path]:
+    for folder in folders:
+        yield from sorted((ROOT / folder).rglob("*.py"))
+
+
+def within(name: str, parents: tuple[str, ...]) -> bool:
+    return any(name == parent or name.startswith(f"{parent}.") for parent in parents)
+
+
+def imports(module: str, source: str) -> set[str]:
+    """Absolute dotted names imported anywhere in the source, inside functions too."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            parents = module.split(".")[: -node.level] if node.level else []
+            base = ".".join([*parents, node.module] if node.module else parents)
+            found |= {f"{base}.{alias.name}" for alias in node.names}
+    return found
+
+
+def attributes(source: str) -> set[str]:
+    """Every dotted name the source reads, such as ``torch.load``."""
+    return {ast.unparse(node) for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute)}
+
+
+def imports_point_down(module: str, source: str) -> list[str]:
+    above = ABOVE[module.split(".")[0]]
+    return [name for name in imports(module, source) if within(name, above)]
+
+
+def lower_modules_know_nothing_of_the_environment(module: str, source: str) -> list[str]:
+    if within(module, (*UPPER, "diffusion_env.__init__")) or not within(module, ("diffusion_env",)):
+        return []
+    return [name for name in imports(module, source) if within(name, UPPER)]
+
+
+def critics_and_evaluation_know_nothing_of_the_environment(module: str, source: str) -> list[str]:
+    if not within(module, ("diffusion_env.critics", "diffusion_env.evaluation")):
+        return []
+    return [name for name in imports(module, source) if within(name, ENVIRONMENT)]
+
+
+def schedules_tables_and_law_stand_alone(module: str, source: str) -> list[str]:
+    if not within(module, NUMERICS):
+        return []
+    own = {name for name in imports(module, source) if within(name, ("diffusion_env",))}
+    return [name for name in own if not within(name, NUMERICS)]
+
+
+def submodules_do_not_import_the_package_root(module: str, source: str) -> list[str]:
+    """``from diffusion_env import make_critic`` inside the package is a cycle, and hides what is used."""
+    if not within(module, ("diffusion_env",)):
+        return []
+    known = {module_name(path).removesuffix(".__init__") for path in sources("diffusion_env")}
+    own = {name for name in imports(module, source) if within(name, ("diffusion_env",))}
+    return [name for name in own if name.count(".") < 2 and name not in known - {"diffusion_env"}]
+
+
+def nothing_needs_torchvision(module: str, source: str) -> list[str]:
+    return [name for name in imports(module, source) if within(name, WITHOUT_TORCHVISION)]
+
+
+def nothing_unpickles(module: str, source: str) -> list[str]:
+    used = [name for name in imports(module, source) | attributes(source) if within(name, UNSAFE)]
+    keywords = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.keyword)]
+    allowed = [f"line {node.value.lineno}" for node in keywords if ast.unparse(node) == "allow_pickle=True"]
+    return used + allowed
+
+
+def files_are_short(module: str, source: str) -> list[str]:
+    lines = len(source.splitlines())
+    return [f"{lines} lines"] if lines > MAX_FILE_LINES else []
+
+
+def functions_are_short(module: str, source: str) -> list[str]:
+    functions = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return [f"{f.name}: {lines_of(f)} lines" for f in functions if lines_of(f) > MAX_FUNCTION_LINES]
+
+
+def lines_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines from ``def`` to the end, without the docstring."""
+    docstring = function.body[0] if ast.get_docstring(function) is not None else None
+    return length(function) - (length(docstring) if docstring else 0)
+
+
+def length(node: ast.stmt) -> int:
+    assert node.end_lineno is not None
+    return node.end_lineno - node.lineno + 1
+
+
+def files_are_named_for_what_they_hold(module: str, source: str) -> list[str]:
+    name = module.split(".")[-1]
+    return [name] if name in {"utils", "util", "helpers", "misc", "common"} else []
+
+
+def function_of(statements: int, docstring_lines: int = 0) -> str:
+    docstring = [f'    """{"x" + chr(10) * docstring_lines}"""'] if docstring_lines else []
+    return "\n".join(["def f():", *docstring, *["    a = 1"] * statements])
+
+
+ENV, AGENT = "diffusion_env.env", "agents.sft_pg"
+# rule: (a module that breaks it, its source), (a module that does not, its source)
+CASES: dict[Rule, list[tuple[tuple[str, str], tuple[str, str]]]] = {
+    imports_point_down: [
+        ((ENV, "from agents.config import Config"), (AGENT, "from agents.config import Config")),
+        ((ENV, "def f():\n    import benchmarks.toy"), (ENV, "import agentsmith")),
+        ((AGENT, "import benchmarks"), ("benchmarks.run", "import benchmarks.suite, agents.cli")),
+        ((AGENT, "from diffusion_env import process"), (AGENT, "from diffusion_env import sampling")),
+        (("benchmarks.run", "from tests import x"), ("tests.benchmarks.test_a", "import benchmarks.run")),
+        (("tests.agents.test_a", "from .test_b import f"), ("tests.agents.test_a", "from agents import f")),
+    ],
+    lower_modules_know_nothing_of_the_environment: [
+        (("diffusion_env.datasets", "from .critics import base"), (ENV, "from . import critics")),
+        (("diffusion_env.sampling", "from . import process"), ("diffusion_env.sampling", "from . import law")),
+        (("diffusion_env.new", "from .vector_env import A"), ("diffusion_env.new", "from .vector import A")),
+    ],
+    critics_and_evaluation_know_nothing_of_the_environment: [
+        (("diffusion_env.critics.mmd", "from ..env import A"), ("diffusion_env.critics.mmd", "import torch")),
+        (("diffusion_env.evaluation", f"import {ENV}"), ("diffusion_env.evaluation", "from .critics import A")),
+    ],
+    schedules_tables_and_law_stand_alone: [
+        (("diffusion_env.tables", "from .denoisers import A"), ("diffusion_env.tables", "from .law import A")),
+    ],
+    submodules_do_not_import_the_package_root: [
+        ((ENV, "from diffusion_env import make_critic"), (ENV, "from diffusion_env import tables")),
+        ((ENV, "import diffusion_env"), (AGENT, "import diffusion_env")),
+    ],
+    nothing_needs_torchvision: [
+        ((AGENT, "def f():\n    from torchvision.utils import make_grid"), (AGENT, "import torch.nn")),
+    ],
+    nothing_unpickles: [
+        ((AGENT, "import pickle"), (AGENT, "import pickles")),
+        ((AGENT, "import torch\ntorch.load('a')"), (AGENT, "import json\njson.load('a')")),
+        ((AGENT, "from torch import load"), (AGENT, "from json import load")),
+        ((AGENT, "np.load(a, allow_pickle=True)"), (AGENT, "np.load(a, allow_pickle=False)")),
+    ],
+    files_are_short: [((AGENT, "\n" * (MAX_FILE_LINES + 1)), (AGENT, "\n" * MAX_FILE_LINES))],
+    functions_are_short: [
+        ((AGENT, function_of(MAX_FUNCTION_LINES)), (AGENT, function_of(MAX_FUNCTION_LINES - 1))),
+        ((AGENT, function_of(MAX_FUNCTION_LINES, 9)), (AGENT, function_of(MAX_FUNCTION_LINES - 1, 9))),
+    ],
+    files_are_named_for_what_they_hold: [(("agents.utils", ""), ("agents.losses", ""))],
+}
+CONTROLS = [(rule, *case) for rule, cases in CASES.items() for case in cases]
+
+
+@pytest.mark.parametrize("rule", CASES, ids=lambda rule: rule.__name__)
+def test_the_code_keeps(rule: Rule) -> None:
+    folders = (*CODE, "tests") if rule is imports_point_down else CODE
+    assert {
+        name: violations
+        for path in sources(*folders)
+        if (violations := rule(name := module_name(path), path.read_text(encoding="utf-8")))
+    } == {}
+
+
+@pytest.mark.parametrize(("rule", "broken", "fine"), CONTROLS)
+def test_negative_control(rule: Rule, broken: tuple[str, str], fine: tuple[str, str]) -> None:
+    assert rule(*broken)
+    assert not rule(*fine)
+
+
+def test_the_walk_sees_the_code() -> None:
+    names = {module_name(path) for path in sources(*CODE)}
+    assert {"diffusion_env.__init__", "diffusion_env.tables", "diffusion_env.critics.base"} <= names
+
+
+def loaded_after(statement: str) -> set[str]:
+    """Top-level modules of `HEAVY` that a fresh interpreter has loaded after the statement."""
+    script = f"{statement}\nimport sys\nprint(*(name for name in {HEAVY} if name in sys.modules))"
+    command = [sys.executable, "-c", script]
+    return set(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split())
+
+
+def test_importing_the_environment_is_light() -> None:
+    assert loaded_after("import diffusion_env") == set()
+
+
+def test_negative_control_of_the_light_import() -> None:
+    assert "matplotlib" in loaded_after("import diffusion_env, matplotlib")
