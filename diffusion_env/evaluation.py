@@ -59,6 +59,14 @@ class EvaluationConfig:
     critic_steps: int = 500
     """Steps of 256 points per side that the held-out critic is trained."""
 
+    def __post_init__(self) -> None:
+        if not self.seeds or min(self.num_samples, self.w1_samples, self.sample_batch) < 2:
+            raise ValueError(
+                f"An evaluation got seeds {self.seeds}, num_samples {self.num_samples}, w1_samples "
+                f"{self.w1_samples} and sample_batch {self.sample_batch}. It needs at least one seed and every "
+                "number of points at least 2."
+            )
+
 
 @dataclass(frozen=True)
 class FreshPoints:
@@ -101,9 +109,7 @@ def floor(dataset: Dataset, config: EvaluationConfig | None = None) -> dict[str,
     return _repeat(lambda points, seed: points.spare, dataset, config or EvaluationConfig())
 
 
-def _repeat(
-    draw: Callable[[FreshPoints, int], Tensor], dataset: Dataset, config: EvaluationConfig
-) -> dict[str, Any]:
+def _repeat(draw: Callable[[FreshPoints, int], Tensor], dataset: Dataset, config: EvaluationConfig) -> dict[str, Any]:
     """One measurement per seed of what ``draw`` returns, put together as ``evaluate`` documents."""
     scores = []
     for seed in config.seeds:
@@ -150,9 +156,7 @@ def _draw_samples(sample: Sample, n: int, generator: torch.Generator, dataset: D
     return samples
 
 
-def _measure(
-    samples: Tensor, points: FreshPoints, dataset: Dataset, config: EvaluationConfig, seed: int
-) -> Scores:
+def _measure(samples: Tensor, points: FreshPoints, dataset: Dataset, config: EvaluationConfig, seed: int) -> Scores:
     """Every metric of samples (n, *shape) for one seed."""
     few, few_reference = samples[: config.w1_samples], points.reference[: config.w1_samples]
     directions = _generator(seed, PROJECTION_STREAM, samples.device)
@@ -186,8 +190,8 @@ def _mode_coverage(samples: Tensor, dataset: Dataset) -> float | None:
 def _critic_distance(
     samples: Tensor, reference: Tensor, dataset: Dataset, config: EvaluationConfig, seed: int
 ) -> float | None:
-    """W1 in data units by a gradient-penalty critic trained on one half of the points (n, *shape), judging the
-    other half: a sampler that only learned to please its own critic does not please this one."""
+    """W1 in data units by a gradient-penalty critic trained on one half of the points (n, *shape) that judges
+    the other half: a sampler that only learned to please its own critic does not please this one."""
     if not config.held_out_critic:
         return None
     from diffusion_env.critics import make_critic
