@@ -12,7 +12,7 @@ from diffusion_env.critics import Critic, make_critic
 from diffusion_env.datasets import Dataset, load_dataset
 from diffusion_env.denoisers import Denoiser, load_denoiser
 from diffusion_env.process import ActionMode, DenoisingProcess
-from diffusion_env.schedules import make_schedule
+from diffusion_env.schedules import DEFAULT_SCHEDULE, make_schedule
 from diffusion_env.tables import StepTable, make_table
 
 ACTION_BOUND = 6.0
@@ -34,7 +34,7 @@ def build_process(
     """Resolve names to objects; every unknown name raises an error that lists the known ones."""
     data = load_dataset(dataset).to(device)
     network = reference_denoiser(denoiser, data, required=action_mode == "residual")
-    schedule = network.schedule if network is not None else make_schedule("linear")
+    schedule = network.schedule if network is not None else make_schedule(DEFAULT_SCHEDULE)
     return DenoisingProcess(
         dataset=data,
         table=make_table(sampler, schedule, num_steps),

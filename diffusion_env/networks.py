@@ -40,7 +40,7 @@ class ConditionedMLP(nn.Module):
         super().__init__()
         widths = [in_dim] + [width] * depth
         self.hidden = nn.ModuleList(linear(a, b, generator) for a, b in pairwise(widths))
-        self.scales = mlp([cond_dim, width // 2, width * depth], generator)
+        self.scales = mlp([cond_dim, width // 4, width * depth], generator)
         self.out = linear(width, out_dim, generator)
 
     def forward(self, x: Tensor, cond: Tensor) -> Tensor:

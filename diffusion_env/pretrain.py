@@ -18,18 +18,18 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from diffusion_env.datasets import Dataset
 from diffusion_env.denoisers import Denoiser, EpsMLP
 from diffusion_env.law import sum_event
-from diffusion_env.schedules import make_schedule
+from diffusion_env.schedules import DEFAULT_SCHEDULE, make_schedule
 
 
 @dataclass(frozen=True)
 class PretrainConfig:
     """How a denoiser is pretrained."""
 
-    schedule: str = "linear"
+    schedule: str = DEFAULT_SCHEDULE
     """Noise schedule: linear, cosine, sigmoid or published_toy."""
     num_levels: int = 1000
     """T, number of training levels."""
-    num_updates: int = 20_000
+    num_updates: int = 15_000
     """Optimizer steps."""
     batch_size: int = 1024
     """Data points per optimizer step."""

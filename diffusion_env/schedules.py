@@ -47,6 +47,10 @@ class NoiseSchedule:
         a = self.alpha_bar[1:]
         return np.log(a) - np.log1p(-a)
 
+    def last_level_with(self, alpha_bar: float) -> int:
+        """The noisiest level that still keeps ``alpha_bar`` of the data, at least 1."""
+        return max(1, int(np.searchsorted(-self.alpha_bar, -alpha_bar, side="right")) - 1)
+
     def level_of(self, alpha_bar: Float64) -> Float64:
         """The (fractional) level whose log-SNR is that of ``alpha_bar``: FastDPM's alignment of noise levels.
 
@@ -88,6 +92,9 @@ def published_toy(num_levels: int = 10) -> NoiseSchedule:
     schedule = sigmoid(num_levels, beta_start=1e-5, beta_end=1e-2)
     return NoiseSchedule("published_toy", schedule.alpha_bar)
 
+
+DEFAULT_SCHEDULE = "cosine"
+"""The schedule of the shipped networks: of the named ones it leaves a 10-step DDPM the least to mend."""
 
 SCHEDULES: dict[str, Callable[[int], NoiseSchedule]] = {
     "linear": linear,

@@ -118,7 +118,7 @@ class Critic(nn.Module, ABC):
             listed = ", ".join(f"{key} = {value}" for key, value in bad.items())
             raise FloatingPointError(
                 f"An update of the critic {self.name!r} was refused because of {listed}; every term must be "
-                "finite. The critic is as it was before the update. Look for NaN or overflow in the real "
+                "finite. Its weights are unchanged. Look for NaN or overflow in the real "
                 "and fake batches first; if they are sound, lower the critic's learning rate or strengthen "
                 "its regulariser."
             )

@@ -66,11 +66,6 @@ class TrainedCritic(Critic):
         scores: Tensor = self.network(x.flatten(x.ndim - len(self.shape)))
         return scores.squeeze(-1)
 
-    def training_scores(self, x: Tensor) -> Tensor:
-        """Scores (n,) of x (n, *shape) inside `update`; the place for work done once per step."""
-        scores: Tensor = self(x)
-        return scores
-
     def regulariser(self, real: Tensor, fake: Tensor, f_real: Tensor, f_fake: Tensor) -> Tensor:
         """Scalar of the batches (N, *shape), (M, *shape) and their scores (N,), (M,), added to the loss."""
         return f_real.new_zeros(())
@@ -91,15 +86,15 @@ class TrainedCritic(Critic):
             # `inputs` keeps the gradient out of whatever else the penalty was made from.
             terms["critic_loss"].backward(inputs=weights)
             terms["grad_norm"] = nn.utils.get_total_norm([w.grad for w in weights if w.grad is not None])
-        metrics = dict(zip(terms, torch.stack(list(terms.values())).tolist(), strict=True))
-        self.check_finite(metrics)
-        self.optimizer.step()
-        self.project()
+            metrics = dict(zip(terms, torch.stack(list(terms.values())).tolist(), strict=True))
+            self.check_finite(metrics)
+            self.optimizer.step()
+            self.project()
         return metrics
 
     def _loss_terms(self, both: Tensor, num_real: int, penalty: Penalty | None) -> dict[str, Tensor]:
         parts = [num_real, len(both) - num_real]
-        f_real, f_fake = self.training_scores(both).split(parts)
+        f_real, f_fake = self(both).split(parts)
         ipm = f_real.mean() - f_fake.mean()
         regulariser = self.regulariser(both[:num_real], both[num_real:], f_real, f_fake)
         terms = {"critic_loss": regulariser - ipm, "ipm": ipm, "regulariser": regulariser}

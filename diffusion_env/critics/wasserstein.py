@@ -112,16 +112,17 @@ class SpectralNormCritic(TrainedCritic):
                     spectral_norm(layer)
         return network.eval()
 
-    def training_scores(self, x: Tensor) -> Tensor:
-        """Scores (n,) of x (n, *shape), after one power iteration in every layer."""
-        # In training mode each forward is also a power iteration; one per update, on the scores of the batch.
+    @torch.no_grad()
+    def project(self) -> None:
+        """One power iteration in every layer, on the weights after the step."""
         self.network.train()
-        scores = self(x)
+        for layer in self.network.modules():
+            if isinstance(layer, nn.Linear):
+                _ = layer.weight  # in training mode, reading a parametrised weight iterates
         self.network.eval()
-        return scores
 
     def train(self, mode: bool = True) -> SpectralNormCritic:
-        """As `nn.Module.train`, but the network stays as it is: see `training_scores`."""
+        """As `nn.Module.train`, but the network stays as it is: see `project`."""
         super().train(mode)
         self.network.eval()
         return self
