@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,10 @@ class NoiseSchedule:
     def last_level_with(self, alpha_bar: float) -> int:
         """The noisiest level that still keeps ``alpha_bar`` of the data, at least 1."""
         return max(1, int(np.searchsorted(-self.alpha_bar, -alpha_bar, side="right")) - 1)
+
+    def up_to(self, level: int) -> NoiseSchedule:
+        """The schedule without the levels beyond ``level``; the others keep their numbers."""
+        return replace(self, alpha_bar=self.alpha_bar[: level + 1])
 
     def level_of(self, alpha_bar: Float64) -> Float64:
         """The (fractional) level whose log-SNR is that of ``alpha_bar``: FastDPM's alignment of noise levels.

@@ -226,20 +226,19 @@ FINAL_STD = 0.01
 """Least std of the last row in the named samplers, in network units (about 1 % of the data's spread)."""
 
 START = 1e-3
-"""The named DDPM and DDIM samplers start at the noisiest level with alpha_bar >= START. There x_T and N(0, I) agree in
-mean and variance and differ by third-order terms of size START^1.5, while the first row's coefficients stay below
+"""The named samplers start at the noisiest level with alpha_bar >= START. There x_T and N(0, I) agree in mean and
+variance and differ by third-order terms of size START^1.5, while the first row's coefficients stay below
 1 / sqrt(START) = 32; from the cosine schedule's own last level (alpha_bar 2e-9) they would reach 20,000."""
 
 
-def start_levels(schedule: NoiseSchedule, num_steps: int) -> list[int]:
-    """Uniform levels from where alpha_bar is `START`, or from T if the steps need every level."""
-    start = max(schedule.last_level_with(START), min(num_steps, schedule.num_levels))
-    return levels(num_steps, start)
+def started(schedule: NoiseSchedule, num_steps: int) -> NoiseSchedule:
+    """The schedule up to where alpha_bar is `START`, or whole if the steps need every level."""
+    return schedule if num_steps >= schedule.num_levels else schedule.up_to(schedule.last_level_with(START))
 
 
 SAMPLERS: dict[str, Callable[[NoiseSchedule, int], StepTable]] = {
-    "ddpm": lambda s, k: ddpm(s, start_levels(s, k), final_std=FINAL_STD),
-    "ddim": lambda s, k: ddim(s, start_levels(s, k), eta=0.0),
+    "ddpm": lambda s, k: ddpm(s, levels(k, s.num_levels), final_std=FINAL_STD),
+    "ddim": lambda s, k: ddim(s, levels(k, s.num_levels), eta=0.0),
     "fastdpm": lambda s, k: fastdpm_var(s, k, final_std=FINAL_STD),
     "fastdpm_step": lambda s, k: fastdpm_step(s, k, final_std=FINAL_STD),
     "published_toy": lambda _, k: published_toy_ddpm(k),
@@ -258,4 +257,4 @@ def make_table(sampler: str | StepTable, schedule: NoiseSchedule, num_steps: int
         raise ValueError(f"Unknown sampler {sampler!r}. Choose one of {sorted(SAMPLERS)}, or give a StepTable.")
     if isinstance(num_steps, bool) or not isinstance(num_steps, int) or num_steps < 1:
         raise ValueError(f"num_steps must be an integer >= 1; received {num_steps!r}.")
-    return SAMPLERS[sampler](schedule, num_steps)
+    return SAMPLERS[sampler](started(schedule, num_steps), num_steps)
