@@ -232,8 +232,8 @@ variance and differ by third-order terms of size START^1.5, while the first row'
 
 
 def started(schedule: NoiseSchedule, num_steps: int) -> NoiseSchedule:
-    """The schedule up to where alpha_bar is `START`, or whole if the steps need every level."""
-    return schedule if num_steps >= schedule.num_levels else schedule.up_to(schedule.last_level_with(START))
+    """The schedule up to where alpha_bar is `START`, or as far beyond as ``num_steps`` distinct levels reach."""
+    return schedule.up_to(max(schedule.last_level_with(START), min(num_steps, schedule.num_levels)))
 
 
 SAMPLERS: dict[str, Callable[[NoiseSchedule, int], StepTable]] = {
