@@ -168,9 +168,7 @@ class TestNothingIsLost:
         assert saved.read_bytes() == before
         assert list(saved.parent.iterdir()) == [saved]
 
-    def test_negative_control_writing_in_place_loses_the_old_file(
-        self, saved: Path, small_files: None
-    ) -> None:
+    def test_negative_control_writing_in_place_loses_the_old_file(self, saved: Path, small_files: None) -> None:
         with pytest.raises(OSError):
             saved.write_bytes(saved.read_bytes() + bytes(100_000))
         with pytest.raises(CheckpointError):

@@ -124,9 +124,7 @@ def test_any_tree_round_trips(tmp_path_factory: pytest.TempPathFactory, state: A
     assert equal(roundtrip(tmp_path_factory.mktemp("tree") / "a", state), state)
 
 
-def trained() -> tuple[
-    nn.Module, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler, torch.Generator
-]:
+def trained() -> tuple[nn.Module, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler, torch.Generator]:
     generator = torch.Generator().manual_seed(3)
     model = nn.Linear(3, 2)
     with torch.no_grad():
@@ -164,9 +162,7 @@ def test_training_resumes_bit_for_bit(tmp_path: Path) -> None:
 
 
 def test_suffix_metadata_and_folders(tmp_path: Path) -> None:
-    path = save_checkpoint(
-        tmp_path / "new" / "run.v1", {"x": torch.ones(1)}, {"step": 3, "sizes": (1, 2), "é": None}
-    )
+    path = save_checkpoint(tmp_path / "new" / "run.v1", {"x": torch.ones(1)}, {"step": 3, "sizes": (1, 2), "é": None})
     assert path == tmp_path / "new" / "run.v1.safetensors"
     assert load_checkpoint(tmp_path / "new" / "run.v1")[1] == {"step": 3, "sizes": [1, 2], "é": None}
     assert save_checkpoint(path, {}, {}) == path
