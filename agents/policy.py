@@ -1,0 +1,60 @@
+r"""The sampler as a stochastic policy, and the value function beside it.
+
+Letters: k the row of the step table; x[k] the state; p_theta(x[k+1] | x[k]) the Gaussian law of the row with the
+policy's own network; action = (x[k+1] - x_coef[k] x[k]) / action_scale[k], the environment's "step" action.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from torch import Tensor, nn
+
+from diffusion_env.denoisers import Denoiser
+from diffusion_env.law import GaussianStep
+from diffusion_env.networks import ConditionedMLP
+from diffusion_env.tables import StepTable
+
+
+class DenoisingPolicy(nn.Module):
+    """p_theta: a trainable copy of a pretrained denoiser on a step table."""
+
+    def __init__(self, denoiser: Denoiser, table: StepTable) -> None:
+        super().__init__()
+        if not isinstance(denoiser, nn.Module):
+            raise TypeError(f"A policy needs a trainable denoiser (an nn.Module); received {type(denoiser).__name__}.")
+        self.net = copy.deepcopy(denoiser).requires_grad_(True)
+        self.shape, self.table = tuple(denoiser.shape), table
+
+    def forward(self, x: Tensor, k: int | Tensor) -> GaussianStep:
+        """The law of x[k+1] given x[k] (*batch, *shape); ``k`` an int or rows that broadcast to (*batch,)."""
+        eps = self.net(x, self.table.time[k])
+        return self.table.law(k, x, eps, len(self.shape))
+
+    def action(self, x: Tensor, x_next: Tensor, k: int | Tensor) -> Tensor:
+        """The "step" action (*batch, *shape) that takes x[k] to ``x_next``."""
+        row = self.table.rows(k, len(self.shape))
+        return (x_next - row.x_coef * x) / row.action_scale
+
+
+class ValueNet(nn.Module):
+    """V(x[k], k): the critic's score that the sampler will reach from x[k]; one network, conditioned on one-hot k."""
+
+    def __init__(
+        self, shape: tuple[int, ...], num_steps: int, width: int, depth: int, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.event_dims, self.num_steps = len(shape), num_steps
+        self.net = ConditionedMLP(math.prod(shape), 1, num_steps, width, depth, generator)
+
+    def forward(self, x: Tensor, k: Tensor) -> Tensor:
+        """(*batch,) from x (*batch, *shape) and rows ``k`` that broadcast to (*batch,)."""
+        rows = nn.functional.one_hot(k, self.num_steps).to(x.dtype)
+        return self.net(x.flatten(-self.event_dims), rows).squeeze(-1)
+
+
+def all_rows(num_steps: int, device: torch.device) -> Tensor:
+    """0 ... K-1 as (K, 1): the row index of a batch of whole trajectories (K, B, *shape)."""
+    return torch.arange(num_steps, device=device).unsqueeze(-1)
