@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffusion_env.config import EvaluationConfig
 from diffusion_env.datasets import Dataset
 from diffusion_env.metrics import (
     exact_w1,
@@ -33,39 +34,6 @@ SUPPORT_QUANTILE = 0.999
 SAMPLE_STREAM, PROJECTION_STREAM, CRITIC_STREAM = 0, 1, 2
 NUM_STREAMS = 3
 WITH_INTERVAL = ("sw2", "w1")
-
-
-@dataclass(frozen=True)
-class EvaluationConfig:
-    """What is measured, on how many points, how often."""
-
-    num_samples: int = 10_000
-    """Samples, and reference points, per seed; for files at most a third of the held-out points."""
-    w1_samples: int = 2_500
-    """Points per side of the exact W1 and of the MMD, whose cost is quadratic; at most 3,000."""
-    num_projections: int = 100
-    """Directions of the sliced Wasserstein-2 distance."""
-    support_points: int = 20_000
-    """Fresh points that stand for the support of the data."""
-    support_radius: float | None = None
-    """Data units: a sample farther than this from every support point is off the support. None takes the data
-    set's published radius, or else the 99.9 % quantile of the distance from the reference to the support."""
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    """One repetition with new samples, new data and new directions per seed."""
-    sample_batch: int = 10_000
-    """Samples asked of the sampler at once."""
-    held_out_critic: bool = False
-    """Whether a critic that was never a reward is trained on half of the points and judges the other half."""
-    critic_steps: int = 500
-    """Steps of 256 points per side that the held-out critic is trained."""
-
-    def __post_init__(self) -> None:
-        if not self.seeds or min(self.num_samples, self.w1_samples, self.sample_batch) < 2:
-            raise ValueError(
-                f"An evaluation got seeds {self.seeds}, num_samples {self.num_samples}, w1_samples "
-                f"{self.w1_samples} and sample_batch {self.sample_batch}. It needs at least one seed and every "
-                "number of points at least 2."
-            )
 
 
 @dataclass(frozen=True)
@@ -160,7 +128,7 @@ def _measure(samples: Tensor, points: FreshPoints, dataset: Dataset, config: Eva
     """Every metric of samples (n, *shape) for one seed."""
     few, few_reference = samples[: config.w1_samples], points.reference[: config.w1_samples]
     directions = _generator(seed, PROJECTION_STREAM, samples.device)
-    radius = _radius(points, dataset, config)
+    radius = support_radius(points, dataset, config)
     return {
         "sw2": sliced_wasserstein(samples, points.reference, directions, config.num_projections),
         "w1": exact_w1(few, few_reference),
@@ -172,7 +140,7 @@ def _measure(samples: Tensor, points: FreshPoints, dataset: Dataset, config: Eva
     }
 
 
-def _radius(points: FreshPoints, dataset: Dataset, config: EvaluationConfig) -> float:
+def support_radius(points: FreshPoints, dataset: Dataset, config: EvaluationConfig) -> float:
     """Data units; see ``EvaluationConfig.support_radius``."""
     if config.support_radius is not None:
         return config.support_radius

@@ -8,43 +8,17 @@ of v = sqrt(a) eps - sqrt(1 - a) x_0, which is Ho et al.'s (2020, eq. 14) square
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from diffusion_env.config import PretrainConfig
 from diffusion_env.datasets import Dataset
 from diffusion_env.denoisers import Denoiser, EpsMLP
 from diffusion_env.law import sum_event
-from diffusion_env.schedules import DEFAULT_SCHEDULE, make_schedule
-
-
-@dataclass(frozen=True)
-class PretrainConfig:
-    """How a denoiser is pretrained."""
-
-    schedule: str = DEFAULT_SCHEDULE
-    """Noise schedule: linear, cosine, sigmoid or published_toy."""
-    num_levels: int = 1000
-    """T, number of training levels."""
-    num_updates: int = 15_000
-    """Optimizer steps."""
-    batch_size: int = 1024
-    """Data points per optimizer step."""
-    learning_rate: float = 2e-3
-    """Adam's step size at the start; it falls to zero along a half cosine."""
-    ema_decay: float = 0.999
-    """Decay per step of the averaged weights, which are the result."""
-    width: int = 128
-    """Units in each hidden layer."""
-    depth: int = 3
-    """Hidden layers."""
-    seed: int = 0
-    """Seed of the weights, the batches and the noise."""
-    device: str = "cpu"
-    """Torch device."""
+from diffusion_env.schedules import make_schedule
 
 
 def diffuse(x0: Tensor, eps: Tensor, alpha_bar: Tensor) -> Tensor:
