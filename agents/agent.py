@@ -73,7 +73,8 @@ class Agent(ABC):
         self.generator = torch.Generator(self.device).manual_seed(self.seed)
         self.sample_generator = torch.Generator(self.device).manual_seed(self.seed + 1)
         self.num_timesteps, self.iteration, self._total_timesteps = 0, 0, 0
-        self._x: Tensor | None = None  # the next start; None until the environments are reset
+        # The start of the next rollout; None while one is under way, so that whatever interrupts it restarts the episodes.
+        self._x: Tensor | None = self.envs.reset(seed=self.seed)[0]["x"]
         self._logger: Logger | None = None
         self._callback: BaseCallback = CallbackList([])
         self.build(torch.Generator().manual_seed(self.seed))
@@ -132,7 +133,8 @@ class Agent(ABC):
 
         Arguments as in stable-baselines3: with ``reset_num_timesteps=False`` the steps are added to those done, and
         the learning rate follows the whole. ``log_interval`` counts iterations. A value that is not finite stops the
-        run with FloatingPointError, which names it, and saves the state beside the logs.
+        run with FloatingPointError, which names it, and saves the state beside the logs. A run that was stopped inside
+        an episode goes on with new episodes.
         """
         self._set_up(total_timesteps, callback, tb_log_name, reset_num_timesteps, progress_bar)
         self._callback.on_training_start({"self": self, "total_timesteps": self._total_timesteps}, globals())
@@ -143,7 +145,7 @@ class Agent(ABC):
                 if self.iteration % log_interval == 0:
                     self._log(metrics, fps=(self.num_timesteps - first) / (time.perf_counter() - started))
         except StopTraining:
-            self._x = None  # stopped inside an episode: the next learn starts a new one
+            pass
         finally:
             self._callback.on_training_end()
         return self
@@ -159,8 +161,7 @@ class Agent(ABC):
         if self._logger is None:
             self.set_logger(self._new_logger(tb_log_name or type(self).__name__))
         if self._x is None:
-            observation, _ = self.envs.reset(seed=self.seed if self.num_timesteps == 0 else None)
-            self._x = observation["x"]
+            self._x = self.envs.reset()[0]["x"]
         callbacks = [callback] if isinstance(callback, BaseCallback) else list(callback or [])
         self._callback = CallbackList(callbacks + [ProgressBarCallback()] * progress_bar)
         self._callback.init_callback(self)  # type: ignore[arg-type]  # an agent has what callbacks use of a BaseAlgorithm
@@ -181,10 +182,26 @@ class Agent(ABC):
         path = self.save(Path(self.logger.dir) / "stopped")
         return f"The state at that moment is in {path}; the checkpoint before it is untouched."
 
-    def on_step(self) -> bool:
-        """To be called after each step of the environments; False when a callback wants to stop."""
+    def on_step(self, ended: bool) -> bool:
+        """To be called after each step of the environments, all of whose episodes ``ended`` or none; False to stop."""
         self.num_timesteps += self.num_envs
+        self._callback.update_locals({"dones": np.full(self.num_envs, ended)})  # StopTrainingOnMaxEpisodes counts them
         return self._callback.on_step()
+
+    def descend(
+        self, name: str, loss: Tensor, optimizer: torch.optim.Optimizer, max_grad_norm: float | None = None
+    ) -> Tensor:
+        """One step on ``loss``; returns the gradient's Euclidean norm before it was clipped to ``max_grad_norm``.
+
+        Raises FloatingPointError that names ``name``, before any weight has changed, unless loss and norm are finite.
+        """
+        optimizer.zero_grad()
+        loss.backward()
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        norm = nn.utils.clip_grad_norm_(weights, float("inf") if max_grad_norm is None else max_grad_norm)
+        refuse_non_finite(self.iteration, **{f"{name}_loss": loss.detach(), f"{name}_grad_norm": norm})
+        optimizer.step()
+        return norm
 
     def _log(self, metrics: Mapping[str, float | Tensor], fps: float) -> None:
         everything = {**metrics, **self.diagnostics(), "time/fps": int(fps), "time/iterations": self.iteration}
@@ -266,11 +283,16 @@ class Agent(ABC):
     # --- save, load ------------------------------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> Path:
-        """Write everything a bit-exact resume needs to one safetensors file with a JSON header, atomically."""
+        """Write everything a bit-exact resume needs to one safetensors file with a JSON header, atomically.
+
+        Exact between iterations: after ``learn``, or from a callback's ``on_rollout_start`` and ``on_rollout_end``. What
+        a callback saves inside an episode is whole, but goes on with new episodes.
+        """
         state = {
             "algorithm": self.state_dict(),
             "critic": self.envs.critic.state_dict(),
-            "envs": None if self._x is None else self.envs.state_dict(),
+            "envs": self.envs.state_dict(),
+            "x": self._x,
             "generators": [self.generator.get_state(), self.sample_generator.get_state()],
             "counters": [self.num_timesteps, self.iteration, self._total_timesteps],
         }
@@ -306,9 +328,8 @@ class Agent(ABC):
         try:
             self.load_state_dict(state["algorithm"])
             self.envs.critic.load_state_dict(state["critic"])
-            if state["envs"] is not None:
-                self.envs.load_state_dict(state["envs"])
-                self._x = self.envs.process.x
+            self.envs.load_state_dict(state["envs"])
+            self._x = state["x"]
         except (RuntimeError, ValueError, KeyError) as error:
             raise CheckpointError(
                 f"{path} does not fit this agent ({error}). It was saved with another data shape, number of steps or "
@@ -345,19 +366,13 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) ->
 
 
 def refuse_non_finite(iteration: int, **values: Tensor) -> None:
-    """Raise FloatingPointError that names the first of ``values`` that is not finite."""
-    for name, value in values.items():
-        if not bool(value.isfinite().all()):
-            raise FloatingPointError(
-                f"{name} became {value.detach().flatten()[0].item()} in iteration {iteration}. Lower the learning rates "
-                "or clip the gradient (max_grad_norm)."
-            )
-
-
-def clipped_step(optimizer: torch.optim.Optimizer, loss: Tensor, module: nn.Module, max_norm: float | None) -> Tensor:
-    """One optimizer step on ``loss``; returns the gradient's Euclidean norm before clipping."""
-    optimizer.zero_grad()
-    loss.backward()
-    norm = nn.utils.clip_grad_norm_(module.parameters(), float("inf") if max_norm is None else max_norm)
-    optimizer.step()
-    return norm
+    """Raise FloatingPointError that names the first of ``values`` that is not finite; looks at the device once."""
+    finite = torch.stack([value.isfinite().all() for value in values.values()])
+    if bool(finite.all()):
+        return
+    name = list(values)[finite.tolist().index(False)]
+    bad = values[name][~values[name].isfinite()]
+    raise FloatingPointError(
+        f"{name} became {bad[0].item()} in iteration {iteration}. Lower the learning rates or clip the gradient "
+        "(max_grad_norm)."
+    )

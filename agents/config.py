@@ -18,6 +18,8 @@ class SFTPGConfig:
     """Policy steps per iteration."""
     minibatch_size: int | None = None
     """Transitions per policy step, drawn without replacement from the buffer; None takes the whole buffer."""
+    gae_lambda: float = 1.0
+    """Advantages: 1 is f(x_0) - V(x[k], k), as published; below 1 the noise of later steps is traded for V's bias."""
     learning_rate: float = 3e-4
     """Adam's step size for the sampler's network."""
     critic_learning_rate: float = 1e-3
@@ -41,9 +43,10 @@ class SFTPGConfig:
         counts = ("n_critic", "n_generator", "value_width", "value_depth")
         rates = ("learning_rate", "critic_learning_rate", "value_learning_rate", "value_loss_weight")
         _refuse(self, counts, lambda v: isinstance(v, int) and v >= 1, "an integer >= 1")
-        _refuse(self, ("minibatch_size",), lambda v: v is None or v >= 1, "None or an integer >= 1")
+        _refuse(self, ("minibatch_size",), lambda v: v is None or isinstance(v, int) and v >= 1, "None or an integer >= 1")
         _refuse(self, rates, lambda v: 0 <= v < float("inf"), "a finite number >= 0")
         _refuse(self, ("max_grad_norm",), lambda v: v is None or v > 0, "None or a number > 0")
+        _refuse(self, ("gae_lambda",), lambda v: 0 <= v <= 1, "a number in [0, 1]")
         _refuse(self, ("ema_decay",), lambda v: 0 <= v < 1, "a number in [0, 1)")
         _refuse(self, ("lr_schedule",), lambda v: v in ("constant", "linear"), "'constant' or 'linear'")
 
@@ -59,6 +62,7 @@ PAPER_TOY = SFTPGConfig(
     n_critic=5,
     n_generator=1,
     minibatch_size=128,
+    gae_lambda=1.0,
     learning_rate=5e-5,
     critic_learning_rate=1e-3,
     value_learning_rate=1e-3,

@@ -6,7 +6,6 @@ policy's own network; action = (x[k+1] - x_coef[k] x[k]) / action_scale[k], the 
 
 from __future__ import annotations
 
-import copy
 import math
 
 import torch
@@ -19,13 +18,13 @@ from diffusion_env.tables import StepTable
 
 
 class DenoisingPolicy(nn.Module):
-    """p_theta: a trainable copy of a pretrained denoiser on a step table."""
+    """p_theta: a denoiser on a step table; ``net`` is the module given, not a copy."""
 
     def __init__(self, denoiser: Denoiser, table: StepTable) -> None:
         super().__init__()
         if not isinstance(denoiser, nn.Module):
             raise TypeError(f"A policy needs a trainable denoiser (an nn.Module); received {type(denoiser).__name__}.")
-        self.net = copy.deepcopy(denoiser).requires_grad_(True)
+        self.net = denoiser
         self.shape, self.table = tuple(denoiser.shape), table
 
     def forward(self, x: Tensor, k: int | Tensor) -> GaussianStep:

@@ -30,20 +30,25 @@ def collect(
     policy: DenoisingPolicy,
     x: Tensor,
     generator: torch.Generator,
-    on_step: Callable[[], bool],
+    on_step: Callable[[bool], bool],
 ) -> tuple[Trajectories | None, Tensor]:
     """Walk all environments from their start ``x`` (B, *shape) to the end of the episode.
 
-    Returns the trajectories and the next start; None instead of trajectories when ``on_step`` said stop.
+    ``on_step(ended)`` is called after each step. Returns the trajectories and the next start; None instead of
+    trajectories when ``on_step`` said stop. Raises FloatingPointError when the policy's action is not finite.
     """
     xs, log_probs = [x], []
-    for k in range(policy.table.num_steps):
+    num_steps = policy.table.num_steps
+    for k in range(num_steps):
         law = policy(x, k)
         wanted = law.sample(generator)
-        observation, _, _, _, infos = envs.step(policy.action(x, wanted, k))
+        try:
+            observation, _, _, _, infos = envs.step(policy.action(x, wanted, k))
+        except ValueError as error:  # the action's shape is right: it was not finite
+            raise FloatingPointError(f"The policy's own action at step {k} was refused. {error}") from error
         x = infos["final_obs"]["x"] if "final_obs" in infos else observation["x"]
         xs.append(x)
         log_probs.append(law.log_prob(x))
-        if not on_step():
+        if not on_step(k == num_steps - 1):
             return None, observation["x"]
     return Trajectories(torch.stack(xs), torch.stack(log_probs)), observation["x"]

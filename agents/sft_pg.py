@@ -7,6 +7,8 @@ gradient is -E[ f(x_0) sum_k grad log p_theta(x[k+1] | x[k]) ], so maximising f 
 
 from __future__ import annotations
 
+import copy
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,13 +16,17 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from agents.agent import Agent, StopTraining, clipped_step, decayed, refuse_non_finite, set_learning_rate
+from agents.agent import Agent, StopTraining, decayed, refuse_non_finite, set_learning_rate
 from agents.config import SFTPGConfig
-from agents.losses import Metrics, score_function_loss, value_loss
+from agents.losses import Metrics, ratio_error, score_function_loss, value_loss
 from agents.policy import DenoisingPolicy, ValueNet, all_rows
 from agents.rollout import Trajectories, collect
 from diffusion_env.critics.base import Penalty
 from diffusion_env.denoisers import Denoiser
+
+
+MAX_RATIO_ERROR = 0.01
+"""A larger distance from 1 of the ratio p_now / p_then before the first policy step draws a warning."""
 
 
 class SFTPG(Agent):
@@ -40,7 +46,7 @@ class SFTPG(Agent):
     def build(self, generator: torch.Generator) -> None:
         """The sampler (a copy of the pretrained network), its average, V, and their optimizers."""
         c, table, shape = self.config, self.envs.table, self.envs.dataset.shape
-        self.policy = DenoisingPolicy(self.pretrained, table).to(self.device)
+        self.policy = DenoisingPolicy(copy.deepcopy(self.pretrained), table).to(self.device).requires_grad_(True)
         self.average = AveragedModel(self.policy.net, multi_avg_fn=get_ema_multi_avg_fn(c.ema_decay))
         self.value = ValueNet(shape, table.num_steps, c.value_width, c.value_depth, generator).to(self.device)
         self.policy_optimizer = torch.optim.Adam(self.policy.parameters(), lr=c.learning_rate, fused=True)
@@ -57,21 +63,22 @@ class SFTPG(Agent):
             critic_metrics = self._update_critic(buffer[-1])
             value_metrics = self._update_value(buffer[-1])
         self.newest = buffer[-1]
-        for _ in range(self.config.n_generator):
-            policy_metrics = self._update_policy(buffer)
-        self.average.update_parameters(self.policy.net)
+        policy_metrics = [self._update_policy(buffer) for _ in range(self.config.n_generator)]
+        self.ratio_error = policy_metrics[0].pop("ratio_error")  # of the first step: the policy has not moved yet
         return {
             **{f"critic/{key}": value for key, value in critic_metrics.items()},
-            **{f"train/{key}": value for key, value in (value_metrics | policy_metrics).items()},
+            **{f"train/{key}": value for key, value in (value_metrics | policy_metrics[-1]).items()},
             "rollout/ep_rew_mean": -critic_metrics["ipm"],
             "train/learning_rate": self.policy_optimizer.param_groups[0]["lr"],
         }
 
     def _rollout(self) -> Trajectories:
         assert self._x is not None
-        trajectories, self._x = collect(self.envs, self.policy, self._x, self.generator, self.on_step)
+        start, self._x = self._x, None
+        trajectories, next_start = collect(self.envs, self.policy, start, self.generator, self.on_step)
         if trajectories is None:
             raise StopTraining
+        self._x = next_start
         return trajectories
 
     def _update_critic(self, newest: Trajectories) -> dict[str, float]:
@@ -92,32 +99,33 @@ class SFTPG(Agent):
         """One step on V: squared error to f(x_0), f of now, at every step of the newest batch."""
         with torch.no_grad():
             f = self.envs.critic(newest.x0)  # (B,)
+        refuse_non_finite(self.iteration, critic_score=f)
         loss, metrics = value_loss(self.value(newest.xs[:-1], self.rows), f)
-        refuse_non_finite(self.iteration, value_loss=loss)
-        metrics["value_grad_norm"] = clipped_step(self.value_optimizer, loss, self.value, None)
-        return metrics
+        return {**metrics, "value_grad_norm": self.descend("value", loss, self.value_optimizer)}
 
     def _update_policy(self, buffer: list[Trajectories]) -> Metrics:
         """One step on theta: - mean[ (f(x_0) - V(x[k], k)) log p_theta(x[k+1] | x[k]) ], f and V of now."""
-        x, x_next, x0, k = self._transitions(buffer)
+        x, x_next, x0, k, old_log_prob = self._transitions(buffer)
         with torch.no_grad():
             advantage = self.envs.critic(x0) - self.value(x, k)
-        loss, metrics = score_function_loss(self.policy(x, k).log_prob(x_next), advantage)
-        refuse_non_finite(self.iteration, policy_loss=loss)
-        norm = clipped_step(self.policy_optimizer, loss, self.policy, self.config.max_grad_norm)
-        refuse_non_finite(self.iteration, policy_grad_norm=norm)
-        return {**metrics, "grad_norm": norm}
+        log_prob = self.policy(x, k).log_prob(x_next)
+        loss, metrics = score_function_loss(log_prob, advantage)
+        norm = self.descend("policy", loss, self.policy_optimizer, self.config.max_grad_norm)
+        self.average.update_parameters(self.policy.net)
+        return {**metrics, "grad_norm": norm, "ratio_error": ratio_error(log_prob, old_log_prob)}
 
+    @torch.no_grad()
     def _transitions(self, buffer: list[Trajectories]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """x[k], x[k+1], x_0 and k of the whole buffer, (K, n, *shape) with k (K, 1), or of a random minibatch."""
+        """x[k], x[k+1], A and k of the whole buffer, (K, n, *shape) with k (K, 1), or of a random minibatch."""
         xs = torch.cat([t.xs for t in buffer], dim=1)  # (K + 1, n, *shape)
-        num_steps, n = len(xs) - 1, xs.shape[1]
-        size = self.config.minibatch_size
-        if size is None or size >= num_steps * n:
-            return xs[:-1], xs[1:], xs[-1], self.rows
-        flat = torch.randperm(num_steps * n, generator=self.generator, device=self.device)[:size]
-        k, i = flat // n, flat % n
-        return xs[k, i], xs[k + 1, i], xs[-1, i], k
+        value, score = self.value(xs[:-1], self.rows), self.envs.critic(xs[-1])  # (K, n), (n,)
+        advantage = advantages(value, score, self.config.gae_lambda)
+        size, total = self.config.minibatch_size, advantage.numel()
+        if size is None or size >= total:
+            return xs[:-1], xs[1:], advantage, self.rows
+        flat = torch.randperm(total, generator=self.generator, device=self.device)[:size]
+        k, i = flat // advantage.shape[1], flat % advantage.shape[1]
+        return xs[k, i], xs[k + 1, i], advantage[k, i], k
 
     def _set_learning_rates(self) -> None:
         c, left = self.config, self.progress_remaining
@@ -136,10 +144,21 @@ class SFTPG(Agent):
         return {
             **{f"kl_to_pretrained/step_{k:04d}": value for k, value in enumerate(kl.tolist())},
             "train/kl_to_pretrained": float(kl.sum()),
-            "train/ratio_error": self.ratio_error,
+            "train/ratio_error": self._checked_ratio_error(),
             "critic/gap_held_out": critic.distance(held_out, self.newest.x0),
             "critic/lipschitz": critic.lipschitz(held_out),
         }
+
+    def _checked_ratio_error(self) -> float:
+        error = float(self.ratio_error)
+        if not error <= MAX_RATIO_ERROR:
+            warnings.warn(
+                f"Before the first policy step of iteration {self.iteration} the probability ratio of the policy to "
+                f"itself was off 1 by {error:.2g} (allowed: {MAX_RATIO_ERROR}). Something changed the policy between "
+                "rollout and update, or its network is not deterministic (dropout, batch norm): the gradient is biased.",
+                stacklevel=2,
+            )
+        return error
 
     @property
     def sampler(self) -> DenoisingPolicy:
