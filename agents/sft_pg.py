@@ -18,12 +18,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from agents.agent import Agent, StopTraining, decayed, refuse_non_finite, set_learning_rate
 from agents.config import SFTPGConfig
-from agents.losses import Metrics, ratio_error, score_function_loss, value_loss
+from agents.losses import Metrics, advantages, ratio_error, score_function_loss, value_loss
 from agents.policy import DenoisingPolicy, ValueNet, all_rows
 from agents.rollout import Trajectories, collect
 from diffusion_env.critics.base import Penalty
-from diffusion_env.denoisers import Denoiser
-
 
 MAX_RATIO_ERROR = 0.01
 """A larger distance from 1 of the ratio p_now / p_then before the first policy step draws a warning."""
@@ -105,9 +103,7 @@ class SFTPG(Agent):
 
     def _update_policy(self, buffer: list[Trajectories]) -> Metrics:
         """One step on theta: - mean[ (f(x_0) - V(x[k], k)) log p_theta(x[k+1] | x[k]) ], f and V of now."""
-        x, x_next, x0, k, old_log_prob = self._transitions(buffer)
-        with torch.no_grad():
-            advantage = self.envs.critic(x0) - self.value(x, k)
+        x, x_next, k, advantage, old_log_prob = self._transitions(buffer)
         log_prob = self.policy(x, k).log_prob(x_next)
         loss, metrics = score_function_loss(log_prob, advantage)
         norm = self.descend("policy", loss, self.policy_optimizer, self.config.max_grad_norm)
@@ -115,17 +111,18 @@ class SFTPG(Agent):
         return {**metrics, "grad_norm": norm, "ratio_error": ratio_error(log_prob, old_log_prob)}
 
     @torch.no_grad()
-    def _transitions(self, buffer: list[Trajectories]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """x[k], x[k+1], A and k of the whole buffer, (K, n, *shape) with k (K, 1), or of a random minibatch."""
+    def _transitions(self, buffer: list[Trajectories]) -> tuple[Tensor, ...]:
+        """x[k], x[k+1], k, A and log p at the rollout: of the whole buffer, (K, n, ...), or of a random minibatch."""
         xs = torch.cat([t.xs for t in buffer], dim=1)  # (K + 1, n, *shape)
+        log_prob = torch.cat([t.log_prob for t in buffer], dim=1)  # (K, n)
         value, score = self.value(xs[:-1], self.rows), self.envs.critic(xs[-1])  # (K, n), (n,)
         advantage = advantages(value, score, self.config.gae_lambda)
         size, total = self.config.minibatch_size, advantage.numel()
         if size is None or size >= total:
-            return xs[:-1], xs[1:], advantage, self.rows
+            return xs[:-1], xs[1:], self.rows, advantage, log_prob
         flat = torch.randperm(total, generator=self.generator, device=self.device)[:size]
         k, i = flat // advantage.shape[1], flat % advantage.shape[1]
-        return xs[k, i], xs[k + 1, i], advantage[k, i], k
+        return xs[k, i], xs[k + 1, i], k, advantage[k, i], log_prob[k, i]
 
     def _set_learning_rates(self) -> None:
         c, left = self.config, self.progress_remaining
