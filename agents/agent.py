@@ -73,7 +73,7 @@ class Agent(ABC):
         self.generator = torch.Generator(self.device).manual_seed(self.seed)
         self.sample_generator = torch.Generator(self.device).manual_seed(self.seed + 1)
         self.num_timesteps, self.iteration, self._total_timesteps = 0, 0, 0
-        # The start of the next rollout; None while one is under way, so that whatever interrupts it restarts the episodes.
+        # The next rollout's start; None while one is under way, so that whatever interrupts it restarts the episodes.
         self._x: Tensor | None = self.envs.reset(seed=self.seed)[0]["x"]
         self._logger: Logger | None = None
         self._callback: BaseCallback = CallbackList([])
@@ -285,8 +285,8 @@ class Agent(ABC):
     def save(self, path: str | Path) -> Path:
         """Write everything a bit-exact resume needs to one safetensors file with a JSON header, atomically.
 
-        Exact between iterations: after ``learn``, or from a callback's ``on_rollout_start`` and ``on_rollout_end``. What
-        a callback saves inside an episode is whole, but goes on with new episodes.
+        Exact between iterations: after ``learn``, or from a callback's ``on_rollout_start`` and ``on_rollout_end``.
+        What a callback saves inside an episode is whole, but goes on with new episodes.
         """
         state = {
             "algorithm": self.state_dict(),

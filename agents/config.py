@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -40,10 +41,10 @@ class SFTPGConfig:
     """Hidden layers of the value function."""
 
     def __post_init__(self) -> None:
-        counts = ("n_critic", "n_generator", "value_width", "value_depth")
+        counts = ["n_critic", "n_generator", "value_width", "value_depth"]
+        counts += ["minibatch_size"] * (self.minibatch_size is not None)
         rates = ("learning_rate", "critic_learning_rate", "value_learning_rate", "value_loss_weight")
         _refuse(self, counts, lambda v: isinstance(v, int) and v >= 1, "an integer >= 1")
-        _refuse(self, ("minibatch_size",), lambda v: v is None or isinstance(v, int) and v >= 1, "None or an integer >= 1")
         _refuse(self, rates, lambda v: 0 <= v < float("inf"), "a finite number >= 0")
         _refuse(self, ("max_grad_norm",), lambda v: v is None or v > 0, "None or a number > 0")
         _refuse(self, ("gae_lambda",), lambda v: 0 <= v <= 1, "a number in [0, 1]")
@@ -51,7 +52,7 @@ class SFTPGConfig:
         _refuse(self, ("lr_schedule",), lambda v: v in ("constant", "linear"), "'constant' or 'linear'")
 
 
-def _refuse(config: Any, names: tuple[str, ...], allowed: Any, words: str) -> None:
+def _refuse(config: Any, names: Iterable[str], allowed: Any, words: str) -> None:
     for name in names:
         value = getattr(config, name)
         if not allowed(value):

@@ -49,9 +49,7 @@ def read_agent(path: str | Path, name: str, device: torch.device | str) -> tuple
     return state, metadata
 
 
-def saved_env_kwargs(
-    metadata: Mapping[str, Any], given: Mapping[str, Any] | None, path: str | Path
-) -> dict[str, Any]:
+def saved_env_kwargs(metadata: Mapping[str, Any], given: Mapping[str, Any] | None, path: str | Path) -> dict[str, Any]:
     """The saved keywords with ``given`` over them; CheckpointError if one that was an object is missing."""
     missing = sorted(set(metadata["env_objects"]) - set(given or {}))
     if missing:

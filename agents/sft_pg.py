@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from agents.losses import Metrics, advantages, ratio_error, score_function_loss,
 from agents.policy import DenoisingPolicy, ValueNet, all_rows
 from agents.rollout import Trajectories, collect
 from diffusion_env.critics.base import Penalty
+from diffusion_env.denoisers import Denoiser
 
 MAX_RATIO_ERROR = 0.01
 """A larger distance from 1 of the ratio p_now / p_then before the first policy step draws a warning."""
@@ -152,7 +153,7 @@ class SFTPG(Agent):
             warnings.warn(
                 f"Before the first policy step of iteration {self.iteration} the probability ratio of the policy to "
                 f"itself was off 1 by {error:.2g} (allowed: {MAX_RATIO_ERROR}). Something changed the policy between "
-                "rollout and update, or its network is not deterministic (dropout, batch norm): the gradient is biased.",
+                "rollout and update, or its network is not deterministic (dropout, batch norm): its gradient is biased.",
                 stacklevel=2,
             )
         return error
@@ -160,7 +161,7 @@ class SFTPG(Agent):
     @property
     def sampler(self) -> DenoisingPolicy:
         """The averaged sampler."""
-        return DenoisingPolicy(self.average.module, self.policy.table)
+        return DenoisingPolicy(cast(Denoiser, self.average.module), self.policy.table)
 
     def state_dict(self) -> dict[str, Any]:
         """Networks, average and optimizers."""
