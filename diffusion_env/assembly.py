@@ -1,23 +1,27 @@
-"""From the keywords of ``gym.make`` to a `DenoisingProcess` and its spaces."""
+"""From the keywords of ``gym.make`` to a `DenoisingProcess`, and what the two shells around it share."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
+from torch import Tensor
 
 from diffusion_env.critics import Critic, make_critic
+from diffusion_env.critics.factory import CriticLike
 from diffusion_env.datasets import Dataset, load_dataset
-from diffusion_env.denoisers import Denoiser, load_denoiser
+from diffusion_env.denoisers import Denoiser, load_denoiser, shipped_weights
 from diffusion_env.process import ActionMode, DenoisingProcess
 from diffusion_env.schedules import DEFAULT_SCHEDULE, make_schedule
 from diffusion_env.tables import StepTable, make_table
 
 ACTION_BOUND = 6.0
-"""Half-width of the action box. Under the pretrained sampler a component of a "residual" action is exactly N(0, 1) and
-leaves the box with probability 2.0e-9; "step" actions are scaled to about unit variance for the same box."""
+"""Half-width of the action box; `DDPMShortcutEnv` states how often the pretrained sampler leaves it."""
+
+RENDER_MODES = ["rgb_array"]
 
 
 def build_process(
@@ -27,18 +31,18 @@ def build_process(
     sampler: str | StepTable,
     action_mode: ActionMode,
     denoiser: str | Path | Denoiser | None,
-    critic: str | Path | Critic,
+    critic: CriticLike,
     train_critic: bool,
     device: str | torch.device,
 ) -> DenoisingProcess:
     """Resolve names to objects; every unknown name raises an error that lists the known ones."""
-    data = load_dataset(dataset).to(device)
-    network = reference_denoiser(denoiser, data, required=action_mode == "residual")
+    data = load_dataset(dataset).to(_usable(device))
+    network = reference_denoiser(denoiser, data)
     schedule = network.schedule if network is not None else make_schedule(DEFAULT_SCHEDULE)
     return DenoisingProcess(
         dataset=data,
         table=make_table(sampler, schedule, num_steps),
-        critic=make_critic(critic, data.shape).to(device),
+        critic=make_critic(critic, data.shape).to(data.device),
         num_envs=num_envs,
         action_mode=action_mode,
         denoiser=network,
@@ -47,17 +51,40 @@ def build_process(
     )
 
 
-def reference_denoiser(
-    denoiser: str | Path | Denoiser | None, data: Dataset, required: bool
-) -> Denoiser | None:
-    """The pretrained network on the data's device; None if none is given, none is shipped and none is needed."""
-    try:
-        network = load_denoiser(denoiser, data.name, data.shape)
-    except FileNotFoundError:
-        if required or denoiser is not None:
-            raise
-        return None
+def reference_denoiser(denoiser: str | Path | Denoiser | None, data: Dataset) -> Denoiser | None:
+    """The pretrained network on the data's device; None if none is given and none is shipped."""
+    if denoiser is None:
+        shipped = shipped_weights(data.name)
+        # A user's file may bear the name of a set we ship weights for, but only generated sets are those sets.
+        if data.draw is None or not shipped.is_file():
+            return None
+        denoiser = shipped
+    network = load_denoiser(denoiser, data.name, data.shape)
     return network.to(data.device) if isinstance(network, torch.nn.Module) else network
+
+
+def _usable(device: str | torch.device) -> torch.device:
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"The device {device!r} cannot be used here ({reason}). Choose 'cpu', or 'cuda' where "
+            "torch.cuda.is_available()."
+        ) from error
+
+
+def action_tensor(action: Any, shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """A copy of the numpy ``action`` as a tensor; TypeError or ValueError unless it is float32 of that ``shape``."""
+    if not isinstance(action, np.ndarray) or action.dtype != np.float32:
+        received = f"an array of dtype {action.dtype}" if isinstance(action, np.ndarray) else type(action).__name__
+        raise TypeError(
+            f"The action must be a float32 numpy array of shape {shape}; received {received}. Convert it with "
+            "np.asarray(action, np.float32); tensors are for array_type='torch' of the vector environment."
+        )
+    if action.shape != shape:
+        raise ValueError(f"The action must have shape {shape}; received {action.shape}.")
+    return torch.tensor(np.ascontiguousarray(action), device=device)
 
 
 def observation_space(process: DenoisingProcess) -> spaces.Dict:
@@ -71,3 +98,41 @@ def observation_space(process: DenoisingProcess) -> spaces.Dict:
 def action_space(process: DenoisingProcess) -> spaces.Box:
     """Box(-ACTION_BOUND, ACTION_BOUND, shape, float32)."""
     return spaces.Box(-ACTION_BOUND, ACTION_BOUND, process.shape, np.float32)
+
+
+def checked_render_mode(render_mode: str | None) -> str | None:
+    """``render_mode`` if it is None or one of `RENDER_MODES`."""
+    if render_mode is not None and render_mode not in RENDER_MODES:
+        raise ValueError(f"Unknown render_mode {render_mode!r}. Choose None or one of {RENDER_MODES}.")
+    return render_mode
+
+
+class ProcessViews:
+    """What both shells show of their process: the contract's public parts, read-only."""
+
+    process: DenoisingProcess
+
+    @property
+    def critic(self) -> Critic:
+        """The reward f: call it on any samples in network units."""
+        return self.process.critic
+
+    @property
+    def dataset(self) -> Dataset:
+        """The data, with `to_data` and `from_data` between network and data units."""
+        return self.process.dataset
+
+    @property
+    def table(self) -> StepTable:
+        """The sampler, K rows."""
+        return self.process.table
+
+    @property
+    def denoiser(self) -> Denoiser | None:
+        """The pretrained network; None where none is given and none is shipped."""
+        return self.process.denoiser
+
+    def seed_process(self, seed: int | None, np_random: np.random.Generator) -> None:
+        """Seed the process from ``np_random`` if the user gives a ``seed``, and once if none was ever given."""
+        if seed is not None or not self.process.seeded:
+            self.process.seed(int(np_random.integers(2**31)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -186,6 +187,7 @@ def _rng(seed: int, branch: int) -> RandomState:
     return RandomState(MT19937(SeedSequence(seed, spawn_key=(branch,))))
 
 
+@lru_cache(maxsize=8)  # drawing a pool takes a few tenths of a second, and environments are made by the dozen
 def _generate(name: str, seed: int) -> Dataset:
     row = DATASETS[name]
     train, held_out = (

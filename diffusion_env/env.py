@@ -7,11 +7,17 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import torch
-from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
-from diffusion_env.assembly import action_space, build_process, observation_space
+from diffusion_env.assembly import (
+    RENDER_MODES,
+    ProcessViews,
+    action_space,
+    action_tensor,
+    build_process,
+    checked_render_mode,
+    observation_space,
+)
 from diffusion_env.critics import Critic
 from diffusion_env.datasets import Dataset
 from diffusion_env.denoisers import Denoiser
@@ -21,10 +27,111 @@ from diffusion_env.tables import StepTable
 Observation = dict[str, Any]
 
 
-class DDPMShortcutEnv(gym.Env[Observation, NDArray[np.float32]]):
-    """DOCSTRING"""
+class DDPMShortcutEnv(ProcessViews, gym.Env[Observation, Any]):
+    """Draw one sample with a few-step diffusion sampler; be rewarded by a critic that tells samples from data.
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
+    ## Description
+
+    A sampler of diffusion models is a table of K rows (`StepTable`), from noise to data:
+
+        x[k+1] = x_coef[k] * x[k] + eps_coef[k] * eps(x[k], time[k]) + std[k] * z,    z ~ N(0, I)
+
+    with eps a pretrained network. Here an agent takes the place of the network and the noise: one denoising step is
+    one environment step, an episode is one sample, and the only reward comes at its end from a critic f, high on data
+    and low on samples, which the environment trains on its finished episodes. Raising the mean return lowers the
+    integral probability metric (IPM) between sampler and data, so the sampler may leave the backward diffusion for a
+    shortcut (Fan & Lee, "Optimizing DDPM Sampling with Shortcut Fine-Tuning", ICML 2023).
+
+    >>> import gymnasium as gym
+    >>> import numpy as np
+    >>> import diffusion_env
+    >>> env = gym.make("DDPMShortcut-v0", num_steps=5, action_mode="residual")
+    >>> obs, info = env.reset(seed=0)
+    >>> obs["x"].shape, int(obs["step"])
+    ((2,), 0)
+    >>> rng = np.random.default_rng(0)
+    >>> terminated = False
+    >>> while not terminated:  # standard normal actions: the pretrained sampler
+    ...     action = rng.standard_normal(2).astype(np.float32)
+    ...     obs, reward, terminated, truncated, info = env.step(action)
+    >>> int(obs["step"]), sorted(info)
+    (5, ['critic_score', 'data_score'])
+    >>> bool(np.isclose(reward, info["critic_score"] - info["data_score"]))
+    True
+    >>> env.unwrapped.dataset.to_data(obs["x"]).shape
+    (2,)
+
+    `gymnasium.make_vec` makes n of them as one batch, in numpy or torch: see `DDPMShortcutVectorEnv`.
+
+    ## Action Space
+
+    `Box(-6, 6, shape, float32)`, of the shape of one data point.
+
+    - `action_mode="step"`: x[k+1] = x_coef[k] * x[k] + sqrt(eps_coef[k]^2 + std[k]^2) * action. Needs no network. The
+      pretrained sampler's own actions have mean 0 and a variance of at most about 1 (from 1.0 in the first row down to
+      0.5 with "ddpm", K = 10, on the swiss roll).
+    - `action_mode="residual"`: x[k+1] = (pretrained mean) + std[k] * action. An action ~ N(0, I) is the pretrained
+      sampler, and the action 0 its mean; where std[k] = 0 (DDIM) actions do nothing.
+
+    The box is for algorithms that want one: the environment never clips, and takes any finite float32 action. The
+    pretrained sampler leaves the box with probability 2.0e-9 per component in "residual" mode. In "step" mode none of
+    2.0e7 components did, with "ddpm" or "ddim", K = 10, on the swiss roll and on the eight Gaussians (largest: 5.1);
+    "fastdpm" on the swiss roll did with frequency 4e-6.
+
+    ## Observation Space
+
+    `Dict(x=Box(-inf, inf, shape, float32), step=Discrete(K + 1))`: the particle in network units (data standardised to
+    about unit variance, images in [-1, 1]; `dataset.to_data(x)` gives data units) and the number of denoising steps
+    done. The terminal observation has step = K, and its x is the finished sample x_0.
+
+    ## Rewards
+
+    0 before the last step, then f(x_0) minus the mean of f over a fresh batch of 128 data points. The mean return is
+    minus the critic's estimate of the IPM between data and sampler, so it rises towards 0.
+
+    With `train_critic=True` finished samples are collected, and as soon as there are 128 the critic makes one step on
+    all of them against as many data points; it does so before it scores the sample that completed them, so a reward is
+    always the newest critic's opinion. The vector environment makes a step after every episode if it has 128 or more
+    environments.
+
+    The `info` of the last step holds `critic_score`, f(x_0), and `data_score`, the mean of f over data; their
+    difference is the reward. All other infos are empty.
+
+    ## Starting State
+
+    x[0] ~ N(0, I), step = 0. `reset(seed=...)` fixes all that the environment draws from then on (start noise, data and
+    critic batches): the same seed and actions give the same bits. It also forgets the samples collected for the critic
+    and starts the critic anew if the environment made it, from a name or a path; a `Critic` that you pass is yours and
+    is never reset. `reset()` without a seed goes on with the same generator and the same critic.
+
+    ## Episode End
+
+    Terminated after K steps, always; never truncated.
+
+    ## Arguments
+
+    - `dataset` = "swiss_roll": a name ("swiss_roll", "moons", "gaussians8", "gaussians25", "checkerboard", "pinwheel",
+      "digits"), a path to a `.npz` file of points (N, D) or of uint8 images (N, C, H, W), to a folder of images, or a
+      `Dataset`.
+    - `num_steps` = 10: K >= 1.
+    - `sampler` = "ddpm": "ddpm", "ddim", "fastdpm", "fastdpm_step", "published_toy", or a `StepTable` of K rows.
+    - `action_mode` = "step": "step" or "residual".
+    - `denoiser` = None: the pretrained network of "residual": a data set's name, a path, or a module with attributes
+      `shape` and `schedule`; None takes the weights shipped for the data set. Its noise schedule makes the table.
+    - `critic` = "energy": "energy", "gradient_penalty", "spectral_norm", "weight_clipping", "baseline", "mmd",
+      "frozen:PATH" or the path of a saved critic, whose weights then stay fixed, or a `Critic`.
+    - `train_critic` = True: whether the environment trains the critic on its own finished episodes.
+    - `render_mode` = None: "rgb_array" draws the particle and its path over the data's density, images as images.
+
+    The vector environment takes `array_type` = "numpy" (or "torch"), `device` = "cpu" and `autoreset_mode` =
+    `AutoresetMode.SAME_STEP` too. `critic`, `dataset`, `table` and `denoiser` are attributes of `env.unwrapped`.
+
+    ## Version History
+
+    - v0: first version.
+    """
+
+    metadata = {"render_modes": RENDER_MODES, "render_fps": 10}
 
     def __init__(
         self,
@@ -37,48 +144,32 @@ class DDPMShortcutEnv(gym.Env[Observation, NDArray[np.float32]]):
         train_critic: bool = True,
         render_mode: str | None = None,
     ) -> None:
-        """See the class docstring, section Arguments."""
-        self.process = build_process(
-            1, dataset, num_steps, sampler, action_mode, denoiser, critic, train_critic, "cpu"
-        )
-        self.render_mode = render_mode
+        """See the class, section Arguments."""
+        self.render_mode = checked_render_mode(render_mode)
+        self.process = build_process(1, dataset, num_steps, sampler, action_mode, denoiser, critic, train_critic, "cpu")
         self.observation_space = observation_space(self.process)
         self.action_space = action_space(self.process)
-        self._seeded = False
-        self._done = True
-
-    critic = property(lambda self: self.process.critic, doc="The reward: a `Critic`.")
-    dataset = property(lambda self: self.process.dataset, doc="The data: a `Dataset`.")
-    table = property(lambda self: self.process.table, doc="The sampler: a `StepTable`.")
-    denoiser = property(lambda self: self.process.denoiser, doc="The pretrained network, or None.")
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Start a new sample at x[0] ~ N(0, I); ``seed`` fixes every later draw; ``options`` is not used."""
+        """Start a new sample at x[0] ~ N(0, I); ``seed`` fixes every later draw; there are no ``options``."""
         super().reset(seed=seed)
-        if seed is not None or not self._seeded:
-            self.process.seed(int(self.np_random.integers(2**31)))
-            self._seeded = True
+        self.seed_process(seed, self.np_random)
         self.process.reset()
-        self._done = False
         return self._observation(), {}
 
-    def step(
-        self, action: NDArray[np.float32]
-    ) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+    def step(self, action: NDArray[np.float32]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """One denoising step under ``action`` (*shape), float32."""
-        if self._done:
-            raise ResetNeeded("The sample is finished or was never started: call reset() before step().")
-        outcome = self.process.step(torch.from_numpy(_checked_action(action, self.process.shape))[None])
-        self._done = bool(outcome.finished[0])
+        outcome = self.process.step(action_tensor(action, self.process.shape, self.process.device)[None])
+        finished = bool(outcome.finished[0])
         info = {}
-        if self._done:
-            info = {"critic_score": float(outcome.critic_score[0]), "data_score": float(outcome.data_score)}
-        return self._observation(), float(outcome.reward[0]), self._done, False, info
+        if finished:
+            info = {"critic_score": float(outcome.critic_score[0]), "data_score": float(outcome.data_score[0])}
+        return self._observation(), float(outcome.reward[0]), finished, False, info
 
-    def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
-        """The particle's path so far over the data's density, (H, W, 3) uint8; None without a render mode."""
+    def render(self) -> NDArray[np.uint8] | None:
+        """The particle's path so far over the data's density, (H, W, 3); None without a render mode."""
         if self.render_mode is None:
             return None
         from diffusion_env.rendering import render_particles
@@ -86,14 +177,5 @@ class DDPMShortcutEnv(gym.Env[Observation, NDArray[np.float32]]):
         return render_particles(self.process)
 
     def _observation(self) -> Observation:
+        # A copy: what is handed out must never change when the process moves on.
         return {"x": self.process.x[0].numpy().copy(), "step": np.int64(self.process.k[0])}
-
-
-def _checked_action(action: Any, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    if not isinstance(action, np.ndarray) or action.dtype != np.float32 or action.shape != shape:
-        received = f"{type(action).__name__} of dtype {getattr(action, 'dtype', None)}, shape {np.shape(action)}"
-        raise ValueError(
-            f"The action must be a float32 numpy array of shape {shape}; received {received}. Convert it with "
-            "np.asarray(action, np.float32)."
-        )
-    return np.ascontiguousarray(action)

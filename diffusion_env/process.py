@@ -10,10 +10,11 @@ Which particles are where is known on the host (``k``), so no step has to ask th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
+from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -24,6 +25,8 @@ from diffusion_env.denoisers import Denoiser
 from diffusion_env.tables import StepTable
 
 ActionMode = Literal["step", "residual"]
+Mask = NDArray[np.bool_]
+
 CRITIC_BATCH = 128
 """The least number of finished samples in one critic update; smaller environments collect that many first."""
 
@@ -35,8 +38,8 @@ class Outcome:
     x: Tensor  # (B, *shape) after the step, before any reset
     reward: Tensor  # (B,)
     critic_score: Tensor  # (B,) f(x_0)
-    data_score: Tensor  # () mean of f over a data batch
-    finished: NDArray[np.bool_]  # (B,)
+    data_score: Tensor  # (B,) mean of f over one data batch
+    finished: Mask  # (B,)
 
 
 class DenoisingProcess:
@@ -61,11 +64,14 @@ class DenoisingProcess:
         self.num_envs, self.action_mode = num_envs, action_mode
         self.train_critic, self._owns_critic = train_critic, owns_critic
         self.generator = torch.Generator(self.device)
+        self.seeded = False
         self.critic_metrics: dict[str, float] = {}
-        self.k: NDArray[np.int64] = np.zeros(num_envs, np.int64)
+        self.k: NDArray[np.int64] = np.full(num_envs, table.num_steps)  # none has started
         self.x = torch.zeros(num_envs, *dataset.shape, device=self.device)
-        self._path: list[Tensor] = []
-        self._finished_paths: list[Tensor] = []
+        # x[0] ... x[K] of all particles, (K + 1, B, *shape): for a critic that wants them and to draw a single one.
+        keeps_states = critic.wants_trajectory or num_envs == 1
+        self._states = self.x.repeat(table.num_steps + 1, *[1] * self.x.ndim) if keeps_states else None
+        self._pending: list[Tensor] = []  # finished samples the critic has not seen, (1 or K + 1, M, *shape) each
         self._all_finite = torch.ones((), dtype=torch.bool, device=self.device)
 
     @property
@@ -73,83 +79,102 @@ class DenoisingProcess:
         """Shape of one particle."""
         return self.dataset.shape
 
+    @property
+    def done(self) -> Mask:
+        """Which particles are finished or were never started, (B,)."""
+        return self.k == self.table.num_steps
+
+    @property
+    def path(self) -> Tensor:
+        """The states x[0] ... x[k] of the first particle, (k + 1, *shape); its present one where they are not kept."""
+        return self.x[:1] if self._states is None else self._states[: int(self.k[0]) + 1, 0]
+
     def seed(self, seed: int) -> None:
         """Fix every draw from here on: start noise, data batches and, if the process owns it, the critic's weights."""
-        self.generator.manual_seed(seed)
-        self._finished_paths = []
+        own, critics = np.random.SeedSequence(seed).generate_state(2).tolist()
+        self.generator.manual_seed(own)
+        self.seeded = True
+        self._pending = []
         if self._owns_critic:
-            self.critic.reset(torch.Generator().manual_seed(seed))
+            self.critic.reset(torch.Generator().manual_seed(critics))
 
-    def reset(self, mask: NDArray[np.bool_] | None = None) -> Tensor:
+    def reset(self, mask: Mask | None = None) -> Tensor:
         """Start all particles, or those in ``mask`` (B,), at x[0] ~ N(0, I); returns x (B, *shape)."""
         start = torch.randn(self.x.shape, generator=self.generator, device=self.device)
-        if mask is None or mask.all():
-            self.k, self.x, self._path = np.zeros(self.num_envs, np.int64), start, [start]
-        else:
-            self.k = np.where(mask, 0, self.k)
-            self.x = torch.where(self._event_mask(mask), start, self.x)
-            self._path = []  # out of phase: there is no common trajectory
+        mask = np.ones(self.num_envs, np.bool_) if mask is None else mask
+        self.x = start if mask.all() else torch.where(self._event_mask(mask), start, self.x)
+        self.k = np.where(mask, 0, self.k)
+        self._record()
         return self.x
 
-    def step(self, action: Tensor, active: NDArray[np.bool_] | None = None) -> Outcome:
-        """One denoising step of all particles, or of the ``active`` ones (B,), under ``action`` (B, *shape)."""
-        self._check_action(action)
-        k = self._rows(active)
-        x = self._move(k, action)
-        if active is not None and not active.all():
-            x = torch.where(self._event_mask(active), x, self.x)
-        self.x = x
-        self.k = self.k + (1 if active is None else active)
-        finished = (self.k == self.table.num_steps) & (True if active is None else active)
-        if self._path:
-            self._path.append(x)
+    def step(self, action: Tensor, active: Mask | None = None) -> Outcome:
+        """One denoising step of all particles, or of the ``active`` ones (B,), under ``action`` (B, *shape), float32.
+
+        Raises ResetNeeded where an active particle is finished, TypeError or ValueError for an unusable action, all
+        before anything has changed (on an accelerator a non-finite action is found when an episode ends).
+        """
+        active = np.ones(self.num_envs, np.bool_) if active is None else active
+        self._check_running(active)
+        _check_tensor(action, (self.num_envs, *self.shape))
+        if active.all():
+            x = self._move(self._finite(action))
+        else:
+            moving = self._event_mask(active)
+            x = torch.where(moving, self._move(self._finite(action.where(moving, 0.0))), self.x)
+        self.x, self.k = x, self.k + active
+        self._record()
+        finished = self.done & active
         return self._finish(finished) if finished.any() else self._no_reward(finished)
 
-    def _rows(self, active: NDArray[np.bool_] | None) -> int | Tensor:
-        first = int(self.k[0])
-        if active is None and bool((self.k == first).all()):
-            return first  # the common case: one row for all, no gather
-        return torch.from_numpy(np.minimum(self.k, self.table.num_steps - 1)).to(self.device)
-
-    def _move(self, k: int | Tensor, action: Tensor) -> Tensor:
+    def _move(self, action: Tensor) -> Tensor:
         event_dims = len(self.shape)
+        k = self._steps_done()
+        if isinstance(k, Tensor):
+            k = k.clamp(max=self.table.num_steps - 1)  # finished particles do not move: any row will do for them
         row = self.table.rows(k, event_dims)
         if self.action_mode == "step":
-            return torch.addcmul(row.x_coef * self.x, (row.eps_coef**2 + row.std**2).sqrt(), action)
+            return torch.addcmul(row.x_coef * self.x, row.action_scale, action)
         assert self.denoiser is not None
         with torch.no_grad():
             eps = self.denoiser(self.x, self.table.time[k])
         return torch.addcmul(self.table.law(k, self.x, eps, event_dims).mean, row.std, action)
 
-    def _no_reward(self, finished: NDArray[np.bool_]) -> Outcome:
+    def _steps_done(self) -> int | Tensor:
+        """k where all particles agree (the common case: one row for all, no gather), else k of each (B,)."""
+        first = int(self.k[0])
+        return first if bool((self.k == first).all()) else self._on_device(self.k)
+
+    def _record(self) -> None:
+        if self._states is None:
+            return
+        k = self._steps_done()
+        if isinstance(k, int):
+            self._states[k] = self.x
+        else:
+            self._states[k, torch.arange(self.num_envs, device=self.device)] = self.x
+
+    def _no_reward(self, finished: Mask) -> Outcome:
         zeros = torch.zeros(self.num_envs, device=self.device)
-        return Outcome(self.x, zeros, zeros, zeros.new_zeros(()), finished)
+        return Outcome(self.x, zeros, zeros, zeros, finished)
 
     @torch.no_grad()
-    def _finish(self, finished: NDArray[np.bool_]) -> Outcome:
+    def _finish(self, finished: Mask) -> Outcome:
         self._raise_if_action_was_not_finite()
         if self.train_critic:
             self._collect(finished)
-        score = self.critic(self.x)
-        data_score = self.critic(self.data_batch()).mean()
-        mask = torch.from_numpy(finished).to(self.device)
-        score, reward = score * mask, (score - data_score) * mask
-        return Outcome(self.x, reward, score, data_score, finished)
+        ended = self._on_device(finished)
+        critic_score = self.critic(self.x).where(ended, 0.0)
+        data_score = self.critic(self.data_batch()).mean().where(ended, 0.0)
+        return Outcome(self.x, critic_score - data_score, critic_score, data_score, finished)
 
-    def _collect(self, finished: NDArray[np.bool_]) -> None:
+    def _collect(self, finished: Mask) -> None:
         """Keep the finished samples; with `CRITIC_BATCH` of them, train the critic once on all."""
-        in_phase = len(self._path) == self.table.num_steps + 1
-        if self.critic.wants_trajectory and not in_phase:
-            raise RuntimeError(
-                f"The critic {self.critic.name!r} fits a value network on whole trajectories, so all particles must "
-                "start together; reset them all at once, or pick another critic."
-            )
-        path = torch.stack(self._path) if self.critic.wants_trajectory else self.x[None]  # (K + 1 or 1, B, *shape)
-        self._finished_paths.append(path[:, torch.from_numpy(finished).to(self.device)] if not finished.all() else path)
-        paths = torch.cat(self._finished_paths, dim=1)
-        if paths.shape[1] >= CRITIC_BATCH:
-            self.update_critic(paths[-1], self.critic.trajectory_penalty(paths))
-            self._finished_paths = []
+        states = self._states if self._states is not None and self.critic.wants_trajectory else self.x[None]
+        self._pending.append(states[:, self._on_device(np.flatnonzero(finished))])
+        if sum(part.shape[1] for part in self._pending) < CRITIC_BATCH:
+            return
+        states, self._pending = torch.cat(self._pending, dim=1), []
+        self.update_critic(states[-1], self.critic.trajectory_penalty(states))
 
     def data_batch(self) -> Tensor:
         """A fresh batch of training data (max(B, CRITIC_BATCH), *shape)."""
@@ -160,20 +185,56 @@ class DenoisingProcess:
         self.critic_metrics = self.critic.update(self.data_batch(), fake, penalty)
         return self.critic_metrics
 
-    def _event_mask(self, mask: NDArray[np.bool_]) -> Tensor:
-        return torch.from_numpy(mask).to(self.device).reshape(-1, *[1] * len(self.shape))
+    def state_dict(self) -> dict[str, Any]:
+        """Copies of all that makes a run go on bit for bit, beside ``critic.state_dict()``; see `load_state_dict`."""
+        return {
+            "x": self.x.clone(),
+            "k": torch.from_numpy(self.k.copy()),
+            "states": None if self._states is None else self._states.clone(),
+            "pending": [part.clone() for part in self._pending],
+            "generator": self.generator.get_state(),
+            "critic_metrics": dict(self.critic_metrics),
+        }
 
-    def _check_action(self, action: Tensor) -> None:
-        if tuple(action.shape) != (self.num_envs, *self.shape):
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state_dict` was taken. ValueError unless num_envs, K, the shape and what is kept agree."""
+        states = state["states"]
+        theirs = tuple(state["x"].shape), None if states is None else tuple(states.shape)
+        ours = tuple(self.x.shape), None if self._states is None else tuple(self._states.shape)
+        if theirs != ours or int(state["k"].max()) > self.table.num_steps:
             raise ValueError(
-                f"The action must have shape {(self.num_envs, *self.shape)} (num_envs, *shape); received "
-                f"{tuple(action.shape)}."
+                f"The saved process holds particles of shape {theirs[0]} (num_envs, *shape) and kept states of shape "
+                f"{theirs[1]} (K + 1, num_envs, *shape), but this one holds {ours[0]} and {ours[1]}, with K = "
+                f"{self.table.num_steps}. Make the environment with the arguments of the saved run."
             )
-        if action.dtype != torch.float32:
-            raise TypeError(f"The action must be float32; received {action.dtype}. Convert it first.")
+        self.x = state["x"].to(self.device, copy=True)
+        self.k = state["k"].cpu().numpy().copy()
+        self._states = None if states is None else states.to(self.device, copy=True)
+        self._pending = [part.to(self.device, copy=True) for part in state["pending"]]
+        self.generator.set_state(state["generator"].cpu())
+        self.critic_metrics = dict(state["critic_metrics"])
+        self.seeded = True
+
+    def _on_device(self, array: NDArray[Any]) -> Tensor:
+        # From pageable memory this returns once the array has been staged: nothing waits for the device.
+        return torch.from_numpy(array).to(self.device, non_blocking=True)
+
+    def _event_mask(self, mask: Mask) -> Tensor:
+        return self._on_device(mask).reshape(-1, *[1] * len(self.shape))
+
+    def _check_running(self, active: Mask) -> None:
+        stopped = int((self.done & active).sum())
+        if stopped:
+            raise ResetNeeded(
+                f"{stopped} of {self.num_envs} samples are finished or were never started. Call reset() before step(); "
+                "a vector environment also takes reset(options={'reset_mask': mask}) for some of them alone."
+            )
+
+    def _finite(self, action: Tensor) -> Tensor:
         self._all_finite = self._all_finite & action.isfinite().all()
         if self.device.type == "cpu":  # elsewhere looking would wait for the device: done once, at the episode's end
             self._raise_if_action_was_not_finite()
+        return action
 
     def _raise_if_action_was_not_finite(self) -> None:
         if not self._all_finite:
@@ -184,13 +245,20 @@ class DenoisingProcess:
             )
 
 
+def _check_tensor(action: Tensor, shape: tuple[int, ...]) -> None:
+    if tuple(action.shape) != shape:
+        raise ValueError(f"The action must have shape {shape} (num_envs, *shape); received {tuple(action.shape)}.")
+    if action.dtype != torch.float32:
+        raise TypeError(f"The action must be float32; received {action.dtype}. Convert it with action.float().")
+
+
 def _check_arguments(num_envs: int, action_mode: str, denoiser: Denoiser | None) -> None:
-    if num_envs < 1:
-        raise ValueError(f"num_envs must be at least 1; received {num_envs}.")
+    if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
+        raise ValueError(f"num_envs must be an integer >= 1; received {num_envs!r}.")
     if action_mode not in get_args(ActionMode):
         raise ValueError(f"Unknown action_mode {action_mode!r}. Choose one of {list(get_args(ActionMode))}.")
     if action_mode == "residual" and denoiser is None:
         raise ValueError(
-            "action_mode 'residual' adds actions to a pretrained mean and needs a denoiser: pass denoiser=PATH "
-            "(see `ddpm-shortcut pretrain`), or use action_mode 'step'."
+            "action_mode 'residual' adds actions to the mean of a pretrained sampler, and no network is shipped for "
+            "this data set. Pass denoiser=PATH (see `ddpm-shortcut pretrain`), or use action_mode 'step'."
         )
