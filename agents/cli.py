@@ -1,0 +1,82 @@
+"""``ddpm-shortcut``: demo, pretrain, train, evaluate, sample.
+
+The parser is made of the dataclasses in `agents.commands.options`; what a subcommand runs is imported when it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import shutil
+import sys
+import textwrap
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Annotated, Union
+
+import tyro
+
+from agents.commands.options import Demo, Evaluate, Options, Pretrain, Sample, Train
+from agents.config import PRESETS
+
+DESCRIPTION = "Few-step diffusion samplers, fine-tuned by reinforcement learning with a learned critic."
+USAGE_ERROR, INTERRUPTED = 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line ``argv`` (None: the process's own); returns the exit code.
+
+    Bad input ends with one paragraph on stderr and code 2; only a fault of the program shows a traceback.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        options = parse(arguments)
+        run = import_module(f"agents.commands.{type(options).__name__.lower()}").run
+        run(options, shlex.join(["ddpm-shortcut", *arguments]))
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        if not _is_bad_input(error):
+            raise
+        print(_paragraph(f"Error: {error}"), file=sys.stderr)
+        return USAGE_ERROR
+    return 0
+
+
+def parse(argv: Sequence[str]) -> Options:
+    """The options in ``argv``; exits with a message and code 2 if they are wrong, and with 0 after ``--help``."""
+    preset = _preset(argv)
+    train = Train(algorithm=PRESETS[preset]) if preset in PRESETS else Train()
+    # Every member is annotated at run time, which a static union cannot be.
+    commands = Union[  # noqa: UP007
+        Annotated[Demo, tyro.conf.subcommand("demo")],
+        Annotated[Pretrain, tyro.conf.subcommand("pretrain")],
+        Annotated[Train, tyro.conf.subcommand("train", default=train)],
+        Annotated[Evaluate, tyro.conf.subcommand("evaluate")],
+        Annotated[Sample, tyro.conf.subcommand("sample")],
+    ]
+    options: Options = tyro.cli(commands, prog="ddpm-shortcut", description=DESCRIPTION, args=argv)
+    return options
+
+
+def _preset(argv: Sequence[str]) -> str:
+    """What --preset says: it must be known before the parser, whose defaults (and help) it changes."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--preset", default="default", nargs="?")
+    return str(parser.parse_known_args(argv)[0].preset)
+
+
+def _is_bad_input(error: Exception) -> bool:
+    from diffusion_env.checkpoints import CheckpointError
+
+    return isinstance(error, (ValueError, OSError, FloatingPointError, CheckpointError))
+
+
+def _paragraph(text: str) -> str:
+    width = min(shutil.get_terminal_size().columns, 100)
+    return textwrap.fill(" ".join(text.split()), width, break_long_words=False, break_on_hyphens=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""``ddpm-shortcut demo``: what ``make demo`` runs."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+
+from agents.callbacks import Checkpoint, SamplerEvaluation, SamplerProgressBar
+from agents.commands.evaluate import trained_row
+from agents.commands.options import Demo
+from agents.figures import AFTER, BEFORE, DATA, Curve, Panel, curve_figure, samples_figure, save
+from agents.persistence import versions
+from agents.report import Row, format_table, row_name, short, untouched_rows
+from agents.run_folder import TIMESTEPS, RunFolder, set_aside
+from agents.sft_pg import SFTPG
+from diffusion_env.checkpoints import write_json
+
+PICTURED = 10_000
+PICTURE_SEED = 20_000
+CHECKPOINT_EVERY = 100
+
+Untouched = Callable[[], tuple[list[Row], Row]]
+
+
+def run(options: Demo, command: str) -> None:
+    """Train, measure, print the table, and write ``options.output``."""
+    started = time.perf_counter()
+    torch.set_num_threads(1)
+    kwargs = {"dataset": options.dataset, "denoiser": options.denoiser, "num_steps": options.num_steps}
+    with untouched(options) as untouched_result:
+        agent = SFTPG(num_envs=options.num_envs, config=options.algorithm, env_kwargs=kwargs, seed=options.seed)
+        older = set_aside(options.output)
+        folder = RunFolder.create(options.output, _config(options, command, kwargs))
+        if older is not None:
+            print(f"The demo before this one is now in {older}.")
+        before = _pictured(agent)
+        evaluation = _train(agent, options, folder)
+        print("Measuring the trained sampler and waiting for the untouched ones ...")
+        ours = trained_row(agent, options.evaluation)
+        others, floor = untouched_result()
+    rows = [*others, ours]
+    _draw(folder, agent, evaluation, before, ours, floor)
+    write_json(folder.path / "result.json", _result(rows, floor, evaluation, time.perf_counter() - started))
+    print(f"\n{format_table(rows, floor)}\n\n{_closing(folder.path, evaluation, started)}")
+
+
+def _train(agent: SFTPG, options: Demo, folder: RunFolder) -> SamplerEvaluation:
+    evaluation = SamplerEvaluation(options.measure_every, options.evaluation.num_samples)
+    callbacks: list[BaseCallback] = [evaluation, Checkpoint(folder.path, CHECKPOINT_EVERY)]
+    agent.set_logger(folder.logger())
+    print(f"Training {agent.name} with {options.num_steps} steps on {agent.envs.dataset.name} ...")
+    agent.learn(options.total_timesteps, callbacks + [SamplerProgressBar(evaluation)] * options.progress_bar)
+    agent.logger.close()
+    return evaluation
+
+
+@contextmanager
+def untouched(options: Demo) -> Iterator[Untouched]:
+    """Have the untouched samplers measured by a second process from now on, or by this one when asked for.
+
+    Yields a function that returns their rows and the floor, once they are there.
+    """
+    arguments = (options.dataset, options.denoiser, options.samplers, options.evaluation)
+    if not options.parallel:
+        yield lambda: untouched_rows(*arguments)
+        return
+    # Spawned, not forked: a fork of a process in which torch has worked can hang.
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        yield pool.submit(untouched_rows, *arguments).result
+
+
+def _pictured(agent: SFTPG) -> Any:
+    return agent.sample(PICTURED, PICTURE_SEED).numpy(force=True)
+
+
+def _draw(folder: RunFolder, agent: SFTPG, evaluation: SamplerEvaluation, before: Any, ours: Row, floor: Row) -> None:
+    """samples.png and curve.png."""
+    data = evaluation.points.reference.numpy(force=True)[:PICTURED]
+    first, num_steps = evaluation.history[0], agent.envs.table.num_steps
+    panels = [
+        Panel(before, f"before: {row_name('ddpm', num_steps)}\nSW2 {first.sw2:.4f}", BEFORE),
+        Panel(_pictured(agent), f"after: {ours['name']}\nSW2 {ours['sw2_mean']:.4f}", AFTER),
+        Panel(data, f"data\nSW2 {floor['sw2_mean']:.4f} between two draws", DATA),
+    ]
+    save(samples_figure(panels, data), folder.path / "samples.png")
+    logged = [line for line in folder.metrics() if "critic/ipm" in line]
+    sw2 = Curve([m.num_timesteps for m in evaluation.history], [m.sw2 for m in evaluation.history])
+    ipm = Curve([line[TIMESTEPS] for line in logged], [line["critic/ipm"] for line in logged])
+    save(curve_figure(sw2, ipm, floor), folder.path / "curve.png")
+
+
+def _config(options: Demo, command: str, env_kwargs: dict[str, Any]) -> dict[str, Any]:
+    recorded = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(options).items()}
+    return {"command": command, "seed": options.seed, "env_kwargs": env_kwargs, "options": recorded}
+
+
+def _result(rows: list[Row], floor: Row, evaluation: SamplerEvaluation, wall_seconds: float) -> dict[str, Any]:
+    return {
+        "rows": [short(row) for row in rows],
+        "floor": short(floor),
+        "train_seconds": evaluation.clock.seconds,
+        "train_cpu_seconds": evaluation.clock.cpu_seconds,
+        "wall_seconds": wall_seconds,
+        "versions": versions(),
+    }
+
+
+def _closing(path: Path, evaluation: SamplerEvaluation, started: float) -> str:
+    clock, wall = evaluation.clock, time.perf_counter() - started
+    return (
+        f"Training took {clock.seconds:.0f} s ({clock.cpu_seconds:.0f} CPU s); everything together {wall:.0f} s.\n"
+        f"Pictures, metrics and the sampler are in {path}; curves: tensorboard --logdir {path}"
+    )

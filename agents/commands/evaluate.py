@@ -1,0 +1,58 @@
+"""``ddpm-shortcut evaluate``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from agents.callbacks import CHECKPOINT
+from agents.commands.options import BASELINES, Evaluate
+from agents.persistence import versions
+from agents.report import Row, format_table, row_name, untouched_rows
+from agents.sft_pg import SFTPG
+from diffusion_env.checkpoints import write_json
+from diffusion_env.evaluation import floor
+
+
+def run(options: Evaluate, command: str) -> None:
+    """Measure, print the table and write the JSON file asked for."""
+    torch.set_num_threads(options.threads)
+    rows, floor_row = _trained(options) if options.checkpoint is not None else _untouched(options, BASELINES)
+    print(format_table(rows, floor_row))
+    if options.output is not None:
+        result = {"rows": rows, "floor": floor_row, "evaluation": asdict(options.evaluation), "command": command}
+        print(f"Wrote {write_json(options.output, {**result, 'versions': versions()})}")
+
+
+def _trained(options: Evaluate) -> tuple[list[Row], Row]:
+    assert options.checkpoint is not None
+    agent = SFTPG.load(checkpoint_in(options.checkpoint), device=options.device)
+    ours = trained_row(agent, options.evaluation)
+    if options.samplers is None:
+        return [ours], {"name": "floor", "num_steps": None, **floor(agent.envs.dataset, options.evaluation)}
+    dataset, denoiser = agent.env_kwargs.get("dataset", "swiss_roll"), agent.env_kwargs.get("denoiser")
+    others, floor_row = untouched_rows(
+        dataset, denoiser, options.samplers, options.evaluation, options.device, options.threads
+    )
+    return [*others, ours], floor_row
+
+
+def _untouched(options: Evaluate, default: tuple[str, ...]) -> tuple[list[Row], Row]:
+    samplers = default if options.samplers is None else options.samplers
+    return untouched_rows(
+        options.dataset, options.denoiser, samplers, options.evaluation, options.device, options.threads
+    )
+
+
+def trained_row(agent: SFTPG, config: Any) -> Row:
+    """The row of a trained agent, named for its algorithm and its number of steps."""
+    num_steps = agent.envs.table.num_steps
+    return {"name": row_name(agent.name.replace("_", "-"), num_steps), "num_steps": num_steps, **agent.evaluate(config)}
+
+
+def checkpoint_in(path: Path) -> Path:
+    """The agent's file, given it or the folder of its run."""
+    return path / CHECKPOINT if path.is_dir() else path

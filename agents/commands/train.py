@@ -1,0 +1,105 @@
+"""``ddpm-shortcut train``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+
+from agents.callbacks import Checkpoint, SamplerEvaluation, SamplerProgressBar
+from agents.commands.options import Train
+from agents.config import PRESETS, describe
+from agents.run_folder import RunFolder, next_folder
+from agents.sft_pg import SFTPG
+
+
+def run(options: Train, command: str) -> None:
+    """Start or continue a run; ``command`` is recorded with it."""
+    torch.set_num_threads(options.threads)
+    if options.resume is not None:
+        resume(options)
+        return
+    agent = SFTPG(
+        num_envs=options.num_envs,
+        config=options.algorithm,
+        env_kwargs=env_kwargs(options),
+        seed=options.seed,
+        device=options.device,
+    )
+    output = options.output or next_folder("runs", f"sft_pg-{agent.envs.dataset.name}-{options.num_steps}")
+    folder = RunFolder.create(output, run_config(options, command))
+    agent.set_logger(folder.logger())
+    print(f"{describe(options.algorithm)}\nWriting {folder.path}; watch it with: tensorboard --logdir {folder.path}")
+    evaluation = SamplerEvaluation(options.measure_every, options.measure_samples)
+    agent.learn(options.total_timesteps, callbacks(options, folder, evaluation), options.log_interval)
+    _report(folder, evaluation)
+
+
+def resume(options: Train) -> None:
+    """Continue the run in ``options.resume`` with the options it was started with."""
+    assert options.resume is not None
+    if replace(options, resume=None) != Train(algorithm=PRESETS["default"]):
+        raise ValueError(
+            "--resume continues a run exactly, with the options it was started with; give no other option beside it. "
+            "To train a sampler differently, start a new run."
+        )
+    folder = RunFolder.open(options.resume)
+    recorded = recorded_options(folder)
+    torch.set_num_threads(recorded.threads)
+    agent = SFTPG.load(folder.checkpoint, device=recorded.device)
+    agent.set_logger(folder.logger(agent.num_timesteps))
+    print(f"Continuing {folder.path} at {agent.num_timesteps:,} environment steps.")
+    evaluation = SamplerEvaluation(recorded.measure_every, recorded.measure_samples)
+    agent.resume(callbacks(recorded, folder, evaluation), recorded.log_interval)
+    _report(folder, evaluation)
+
+
+def env_kwargs(options: Train) -> dict[str, Any]:
+    """Keywords of the environment; paths are made absolute, for the run may be continued from another folder."""
+    names = ("num_steps", "sampler", "critic", "train_critic")
+    paths = {"dataset": options.dataset, "denoiser": options.denoiser}
+    found = {key: _absolute(value) for key, value in paths.items() if value is not None}
+    return {**found, **{name: getattr(options, name) for name in names}}
+
+
+def _absolute(name: str) -> str:
+    return str(Path(name).resolve()) if Path(name).suffix or "/" in name else name
+
+
+def run_config(options: Train, command: str) -> dict[str, Any]:
+    """What config.json records: every option as JSON, the keywords of the environment, the seed, the command."""
+    recorded = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(options).items()}
+    return {"command": command, "seed": options.seed, "env_kwargs": env_kwargs(options), "options": recorded}
+
+
+def recorded_options(folder: RunFolder) -> Train:
+    """The options in config.json; ValueError if they are not those of a training run."""
+    try:
+        recorded = dict(folder.config["options"])
+        algorithm = PRESETS["default"].__class__(**recorded.pop("algorithm"))
+        return Train(**recorded, algorithm=algorithm)
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"{folder.path / 'config.json'} does not hold the options of `ddpm-shortcut train` ({error}), so this run "
+            "cannot be continued from the command line; `agents.SFTPG.load` can still read its checkpoint."
+        ) from error
+
+
+def callbacks(options: Train, folder: RunFolder, evaluation: SamplerEvaluation) -> list[BaseCallback]:
+    """Measurements before checkpoints (see `agents.callbacks`), then the bar that shows them."""
+    wanted: list[BaseCallback] = [evaluation, Checkpoint(folder.path, options.checkpoint_every)]
+    return wanted + [SamplerProgressBar(evaluation)] * options.progress_bar
+
+
+def _report(folder: RunFolder, evaluation: SamplerEvaluation) -> None:
+    if not evaluation.history:
+        print(f"{folder.path} was already trained to its end.")
+        return
+    last = evaluation.history[-1]
+    print(
+        f"SW2 {last.sw2:.4f} (data units) after {last.num_timesteps:,} environment steps, {last.train_seconds:.0f} s."
+    )
+    print(f"For the whole protocol: ddpm-shortcut evaluate --checkpoint {folder.path}")

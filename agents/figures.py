@@ -1,0 +1,123 @@
+"""Pictures of samples and of learning curves, drawn without pyplot so that no global state or window is touched."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+Points = NDArray[np.float32]
+
+BEFORE, AFTER, DATA, PALE, INK = "#d1495b", "#2a6f97", "#3d3d3d", "#d9d9d9", "#333333"
+MARGIN = 0.08
+TILES = 8
+
+
+class Panel(NamedTuple):
+    """One picture of a row: points (n, *shape) in data units, a heading, and a colour for events that are points."""
+
+    points: Points
+    title: str
+    colour: str
+
+
+class Curve(NamedTuple):
+    """A learning curve: environment steps (n,) and values (n,)."""
+
+    steps: Sequence[float]
+    values: Sequence[float]
+
+
+def samples_figure(panels: Sequence[Panel], data: Points) -> Figure:
+    """The panels side by side on the scale of ``data`` (m, *shape), which lies pale beneath each of them.
+
+    Points are drawn by their first two coordinates (a histogram if they have one), images as a mosaic of the first 64.
+    """
+    figure = Figure(figsize=(4.2 * len(panels), 4.6), dpi=120, layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axis, panel in zip(axes, panels, strict=True):
+        _draw(axis, panel, data)
+        axis.set_title(panel.title, color=INK, fontsize=12, pad=8)
+    return figure
+
+
+def curve_figure(sw2: Curve, ipm: Curve, floor: dict[str, Any]) -> Figure:
+    """SW2 (data units, logarithmic) with the floor and its interval, above the critic's IPM estimate."""
+    figure = Figure(figsize=(7.6, 6.2), dpi=120, layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
+    upper.semilogy(np.divide(sw2.steps, 1e6), sw2.values, color=AFTER, lw=2, marker="o", ms=4, label="sampler")
+    upper.axhline(floor["sw2_mean"], color=DATA, lw=1.2, ls="--", label="floor: fresh data against fresh data")
+    if floor["sw2_low"] is not None:
+        # A t interval over few seeds may reach below zero, which a logarithmic axis has no place for.
+        low = max(floor["sw2_low"], 0.5 * min(floor["sw2_mean"], *sw2.values))
+        upper.axhspan(low, floor["sw2_high"], color=PALE, alpha=0.6, lw=0, zorder=0)
+    upper.set_ylabel("sliced Wasserstein-2 (data units)")
+    upper.legend(frameon=False)
+    lower.plot(np.divide(ipm.steps, 1e6), ipm.values, color=BEFORE, lw=1.2)
+    lower.axhline(0.0, color=DATA, lw=1.2, ls="--")
+    lower.set_ylabel("IPM estimate of the critic")
+    lower.set_xlabel("environment steps (millions)")
+    for axis in (upper, lower):
+        axis.grid(alpha=0.25, which="both", lw=0.6)
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def pixels(figure: Figure) -> NDArray[np.uint8]:
+    """The figure as an image (H, W, 3)."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write the figure as PNG."""
+    FigureCanvasAgg(figure).print_png(path)
+
+
+def _draw(axis: Axes, panel: Panel, data: Points) -> None:
+    if panel.points.ndim > 2:
+        _draw_images(axis, panel.points, data)
+    elif panel.points.shape[1] == 1:
+        _draw_histogram(axis, panel, data)
+    else:
+        _draw_points(axis, panel, data)
+
+
+def _draw_points(axis: Axes, panel: Panel, data: Points) -> None:
+    low, high = data[:, :2].min(axis=0), data[:, :2].max(axis=0)
+    margin = MARGIN * (high - low).max()
+    axis.scatter(data[:, 0], data[:, 1], s=3, color=PALE, lw=0, rasterized=True)
+    axis.scatter(panel.points[:, 0], panel.points[:, 1], s=2, color=panel.colour, alpha=0.55, lw=0, rasterized=True)
+    axis.set(xlim=(low[0] - margin, high[0] + margin), ylim=(low[1] - margin, high[1] + margin), aspect="equal")
+    axis.tick_params(colors="#777777", labelsize=8)
+    for spine in axis.spines.values():
+        spine.set_color(PALE)
+
+
+def _draw_histogram(axis: Axes, panel: Panel, data: Points) -> None:
+    bins = np.linspace(data.min(), data.max(), 80).tolist()
+    axis.hist(data[:, 0], bins, color=PALE, density=True)
+    axis.hist(panel.points[:, 0], bins, color=panel.colour, density=True, histtype="step", lw=1.5)
+
+
+def _draw_images(axis: Axes, images: Points, data: Points) -> None:
+    axis.imshow(mosaic(images[: TILES**2]), cmap="gray", vmin=data.min(), vmax=data.max(), interpolation="nearest")
+    axis.set_axis_off()
+
+
+def mosaic(images: Points) -> Points:
+    """Images (n, H, W) or (n, C, H, W) in one square: (rows H, columns W), the mean over the channels."""
+    grey = images if images.ndim == 3 else images.reshape(len(images), -1, *images.shape[-2:]).mean(axis=1)
+    side = math.ceil(math.sqrt(len(grey)))
+    tiles = np.full((side * side, *grey.shape[1:]), grey.min(), grey.dtype)
+    tiles[: len(grey)] = grey
+    _, height, width = tiles.shape
+    return tiles.reshape(side, side, height, width).swapaxes(1, 2).reshape(side * height, side * width)
