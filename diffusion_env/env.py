@@ -101,8 +101,8 @@ class DDPMShortcutEnv(ProcessViews, gym.Env[Observation, Any]):
 
     x[0] ~ N(0, I), step = 0. `reset(seed=...)` fixes all that the environment draws from then on (start noise, data and
     critic batches): the same seed and actions give the same bits. It also forgets the samples collected for the critic
-    and starts the critic anew if the environment made it, from a name or a path; a `Critic` that you pass is yours and
-    is never reset. `reset()` without a seed goes on with the same generator and the same critic.
+    and starts a critic that was given by name anew; a `Critic` that you pass is yours and is never reset, so only as it
+    stands do the same bits follow. `reset()` without a seed goes on with the same generator and the same critic.
 
     ## Episode End
 
