@@ -153,7 +153,7 @@ class SFTPG(Agent):
             warnings.warn(
                 f"Before the first policy step of iteration {self.iteration} the probability ratio of the policy to "
                 f"itself was off 1 by {error:.2g} (allowed: {MAX_RATIO_ERROR}). Something changed the policy between "
-                "rollout and update, or its network is not deterministic (dropout, batch norm): its gradient is biased.",
+                "rollout and update, or its network is not deterministic (dropout, batch norm): a biased gradient.",
                 stacklevel=2,
             )
         return error
