@@ -103,7 +103,7 @@ def table_line(row: Row, results: Results) -> str:
             *cells("large_metrics", "sw2"),
             *cells("metrics", "w1"),
             f"{100 * fmean(values(runs, 'metrics', 'off_support')):.2f} %",
-            interval(values(runs, "metrics", "held_out_critic")),
+            interval(values(runs, "held_out", "held_out_critic")),
             "-" if cost is None else f"{cost[0]:.0f}",
             "-" if cost is None else f"{cost[1] / 1e6:.1f} M",
         ]

@@ -46,7 +46,7 @@ class ToyConfig:
     num_seeds: int = 5
     """Seeds 0 ... n-1. A seed fixes the training of a row and the points it is evaluated on."""
     evaluations: int = 5
-    """Evaluation sets per seed; no other seed and no training uses them."""
+    """Evaluation sets per seed; no other seed and no training uses them. The held-out critic sees the first."""
     scale: float = 1.0
     """Share of every training and pretraining budget, below 1 for a trial run."""
     num_samples: int = 10_000
@@ -61,12 +61,12 @@ class ToyConfig:
     """Only rebuild RESULTS.md from the JSON files."""
 
 
-def evaluation_config(config: ToyConfig, seed: int, large: bool) -> EvaluationConfig:
-    """The protocol of one seed: its own evaluation sets, shared by all rows so that they are compared on the same."""
+def protocol(row: Row, seed: int, config: ToyConfig) -> dict[str, EvaluationConfig]:
+    """What is measured for one seed: on its own evaluation sets, the same ones for every row."""
     seeds = tuple(EVALUATION_SEED + 100 * seed + i for i in range(config.evaluations))
-    if not large:
-        return EvaluationConfig(num_samples=config.num_samples, seeds=seeds, held_out_critic=True)
-    return EvaluationConfig(num_samples=config.large_samples, seeds=seeds, w1_samples=2_500)
+    small = EvaluationConfig(num_samples=config.num_samples, seeds=seeds)
+    measured = {"metrics": small, "held_out": replace(small, seeds=seeds[:1], held_out_critic=True)}
+    return {**measured, "large_metrics": replace(small, num_samples=config.large_samples)} if row.large else measured
 
 
 def published_units(dataset: Dataset) -> Dataset:
@@ -105,7 +105,7 @@ def run(row: Row, seed: int, config: ToyConfig) -> dict[str, Any]:
         dataset = published_units(dataset)
     result: dict[str, Any] = {"row": asdict(row), "seed": seed, "scale": config.scale, **manifest()}
     if row.num_steps == 0:
-        return {**result, **{key: floor(dataset, c) for key, c in _metrics(row, seed, config).items()}}
+        return {**result, **{key: floor(dataset, c) for key, c in protocol(row, seed, config).items()}}
     network = (
         load_denoiser(None, "swiss_roll", dataset.shape)
         if row.prior == "calibrated"
@@ -117,9 +117,9 @@ def run(row: Row, seed: int, config: ToyConfig) -> dict[str, Any]:
         def draw(n: int, generator: torch.Generator) -> torch.Tensor:
             return dataset.to_data(sample(table, network, n, generator))
 
-        return {**result, **{key: evaluate(draw, dataset, c) for key, c in _metrics(row, seed, config).items()}}
+        return {**result, **{key: evaluate(draw, dataset, c) for key, c in protocol(row, seed, config).items()}}
     agent, training = train(row, seed, config, dataset, network)
-    return {**result, **training, **{key: agent.evaluate(c) for key, c in _metrics(row, seed, config).items()}}
+    return {**result, **training, **{key: agent.evaluate(c) for key, c in protocol(row, seed, config).items()}}
 
 
 def train(row: Row, seed: int, config: ToyConfig, dataset: Dataset, network: Denoiser) -> tuple[SFTPG, dict[str, Any]]:
@@ -137,11 +137,6 @@ def train(row: Row, seed: int, config: ToyConfig, dataset: Dataset, network: Den
     curve = [point._asdict() for point in watch.history]
     costs = {"train_seconds": watch.clock.seconds, "train_cpu_seconds": watch.clock.cpu_seconds}
     return agent, {**costs, "timesteps": agent.num_timesteps, "curve": curve}
-
-
-def _metrics(row: Row, seed: int, config: ToyConfig) -> dict[str, EvaluationConfig]:
-    sizes = {"metrics": False, "large_metrics": True} if row.large else {"metrics": False}
-    return {key: evaluation_config(config, seed, large) for key, large in sizes.items()}
 
 
 def run_and_save(row: Row, seed: int, config: ToyConfig) -> str:
