@@ -124,7 +124,7 @@ class DDPMShortcutEnv(ProcessViews, gym.Env[Observation, Any]):
     - `render_mode` = None: "rgb_array" draws the particle and its path over the data's density, images as images.
 
     The vector environment takes `array_type` = "numpy" (or "torch"), `device` = "cpu" and `autoreset_mode` =
-    `AutoresetMode.SAME_STEP` too. `critic`, `dataset`, `table` and `denoiser` are attributes of `env.unwrapped`.
+    AutoresetMode.SAME_STEP too. `critic`, `dataset`, `table` and `denoiser` are attributes of `env.unwrapped`.
 
     ## Version History
 
