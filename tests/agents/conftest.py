@@ -1,13 +1,23 @@
-"""A small world for the agents' outer parts: 3,000 points in the plane and an untrained denoiser, as files."""
+"""Small worlds for the agents, as objects and as files; everything here runs in milliseconds."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from agents.config import SFTPGConfig
+from agents.sft_pg import SFTPG
+from diffusion_env.critics import EnergyCritic
+from diffusion_env.datasets import Dataset
 from diffusion_env.denoisers import EpsMLP
 from diffusion_env.schedules import make_schedule
+
+MEAN, STD = (1.0, -0.5), 0.5
+SMALL = SFTPGConfig(n_critic=2, value_width=16, value_depth=1)
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +37,45 @@ def denoiser_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small_world(points_file: Path, denoiser_file: Path) -> dict[str, object]:
     """Keywords of an environment whose episodes take two cheap steps."""
     return {"dataset": str(points_file), "denoiser": str(denoiser_file), "num_steps": 2}
+
+
+@pytest.fixture(scope="session")
+def gaussian() -> Dataset:
+    """Points of N(MEAN, STD^2 I) in the plane; data units are network units."""
+    points = torch.tensor(MEAN) + STD * torch.randn(20_000, 2, generator=torch.Generator().manual_seed(0))
+    return Dataset("gaussian", points[:15_000], points[15_000:], torch.zeros(2), 1.0)
+
+
+@pytest.fixture
+def denoiser() -> EpsMLP:
+    """A small untrained network."""
+    return EpsMLP((2,), make_schedule("cosine", 100), width=16, depth=2)
+
+
+@pytest.fixture
+def standard_normal() -> EpsMLP:
+    """The exact denoiser of data N(0, I): the network's v is 0."""
+    network = EpsMLP((2,), make_schedule("cosine"), width=32, depth=2)
+    nn.init.zeros_(network.net.out.weight)
+    nn.init.zeros_(network.net.out.bias)
+    return network
+
+
+@pytest.fixture
+def make_agent(gaussian: Dataset, denoiser: EpsMLP) -> Callable[..., SFTPG]:
+    """``make_agent(config, num_steps, num_envs, seed, critic, tensorboard_log, **more env_kwargs)``."""
+
+    def make(
+        config: SFTPGConfig = SMALL,
+        num_steps: int = 3,
+        num_envs: int = 8,
+        seed: int = 0,
+        critic: Any = None,
+        tensorboard_log: Any = None,
+        **env_kwargs: Any,
+    ) -> SFTPG:
+        critic = EnergyCritic((2,), width=16) if critic is None else critic
+        env_kwargs = {"dataset": gaussian, "denoiser": denoiser, "num_steps": num_steps, "critic": critic, **env_kwargs}
+        return SFTPG("DDPMShortcut-v0", config, num_envs, env_kwargs, seed, tensorboard_log)
+
+    return make
