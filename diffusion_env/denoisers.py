@@ -1,7 +1,7 @@
 r"""Denoisers eps_theta(x, time): what a step table asks at every row.
 
 Letters: t the training level; a = alpha_bar_t; x = sqrt(a) x_0 + sqrt(1 - a) eps. A denoiser answers eps. The
-network inside predicts v = sqrt(a) eps - sqrt(1 - a) x_0 (Salimans & Ho 2022, appendix D) and eps = sqrt(a) v +
+network inside predicts v = sqrt(a) eps - sqrt(1 - a) x_0 (Salimans & Ho 2022, section 4) and eps = sqrt(a) v +
 sqrt(1 - a) x: at high noise, where a table multiplies eps by 1 / sqrt(a) >> 1, the x part cancels exactly instead
 of being learned to many digits.
 """
@@ -11,14 +11,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from diffusion_env.checkpoints import CheckpointError, load_checkpoint, load_module, save_checkpoint
+from diffusion_env.checkpoints import CheckpointError, load_checkpoint, load_module, save_checkpoint, with_suffix
 from diffusion_env.networks import ConditionedMLP
-from diffusion_env.schedules import NoiseSchedule, make_schedule
+from diffusion_env.schedules import SCHEDULES, NoiseSchedule, make_schedule
 
 _NUM_FREQUENCIES = 16
 
@@ -70,7 +71,7 @@ class EpsMLP(nn.Module):
         generator = generator or torch.Generator().manual_seed(0)
         self.net = ConditionedMLP(dim, dim, 2 * _NUM_FREQUENCIES, width, depth, generator)
         self.log_snr = LogSNR(schedule)
-        # Log-SNR spans about [-10, 10]: periods from 60 units down to 2 tell neighbouring levels apart smoothly.
+        # Log-SNR spans about [-20, 10]: periods from 60 units down to 2 tell neighbouring levels apart smoothly.
         self.register_buffer("frequencies", torch.logspace(-1, 0.5, _NUM_FREQUENCIES), persistent=False)
 
     frequencies: Tensor
@@ -85,7 +86,11 @@ class EpsMLP(nn.Module):
         return (signal.unsqueeze(-1) * v + noise.unsqueeze(-1) * flat).view_as(x)
 
     def save(self, path: str | Path, metadata: dict[str, object] | None = None) -> Path:
-        """Write weights, sizes and schedule to one safetensors file, atomically."""
+        """Write weights, sizes and the schedule's name and T to one safetensors file, atomically.
+
+        Raises ValueError for a schedule that `make_schedule` does not give back from these two.
+        """
+        _refuse_unnamed(self.schedule)
         config = {
             "shape": list(self.shape),
             "schedule": self.schedule.name,
@@ -106,6 +111,18 @@ class EpsMLP(nn.Module):
         network = cls(tuple(config.pop("shape")), schedule, **config)
         load_module(network, state["weights"], f"the denoiser in {path}")
         return network.requires_grad_(False)
+
+
+def _refuse_unnamed(schedule: NoiseSchedule) -> None:
+    if schedule.name in SCHEDULES:
+        named = make_schedule(schedule.name, schedule.num_levels)
+        if np.array_equal(named.alpha_bar, schedule.alpha_bar):
+            return
+    raise ValueError(
+        f"A denoiser is saved with the name and number of levels of its schedule, but {schedule.name!r} with "
+        f"{schedule.num_levels} levels is not the schedule of that name. Use make_schedule with one of "
+        f"{sorted(SCHEDULES)}, or add the schedule to diffusion_env.schedules.SCHEDULES."
+    )
 
 
 class MixtureDenoiser(nn.Module):
@@ -143,24 +160,34 @@ def shipped_weights(name: str) -> Path:
 def load_denoiser(
     denoiser: str | Path | Callable[[Tensor, Tensor], Tensor] | None, dataset_name: str, shape: tuple[int, ...]
 ) -> Denoiser:
-    """The reference network: a module, a path, a data set's name, or None for the weights shipped for the data set.
+    """The reference network: a module, the name of shipped weights, a path, or None for those shipped for the data set.
 
-    Raises FileNotFoundError where no such weights are, ValueError where their event shape is not ``shape``.
+    Raises FileNotFoundError where no such weights are, TypeError for what is no denoiser, ValueError where its event
+    shape is not ``shape``.
     """
-    if denoiser is not None and not isinstance(denoiser, (str, Path)):
-        network: Denoiser = denoiser  # type: ignore[assignment]  # checked by its shape below
+    if denoiser is None or isinstance(denoiser, (str, Path)):
+        network: Denoiser = EpsMLP.load(_weights_path(dataset_name if denoiser is None else denoiser))
     else:
-        network = EpsMLP.load(_weights_path(denoiser if denoiser is not None else dataset_name))
-    if tuple(getattr(network, "shape", ())) != tuple(shape):
+        network = _checked(denoiser)
+    if tuple(network.shape) != tuple(shape):
         raise ValueError(
-            f"The denoiser works on events of shape {getattr(network, 'shape', None)} but the data have shape "
-            f"{tuple(shape)}. Give a denoiser (a module with .shape and .schedule) pretrained on this data."
+            f"The denoiser works on events of shape {tuple(network.shape)} but the data have shape {tuple(shape)}. "
+            "Give a denoiser pretrained on this data."
         )
     return network
 
 
+def _checked(denoiser: Callable[[Tensor, Tensor], Tensor]) -> Denoiser:
+    if callable(denoiser) and hasattr(denoiser, "shape") and hasattr(denoiser, "schedule"):
+        return cast(Denoiser, denoiser)
+    raise TypeError(
+        f"A denoiser is a callable (x, time) -> eps with attributes .shape (of one event) and .schedule (a "
+        f"NoiseSchedule); received {type(denoiser).__name__}. Wrap it in such a module, or pass a path or a name."
+    )
+
+
 def _weights_path(name: str | Path) -> Path:
-    for path in (Path(name), shipped_weights(str(name))):
+    for path in (shipped_weights(str(name)), with_suffix(name)):
         if path.is_file():
             return path
     shipped = sorted(p.stem for p in shipped_weights("x").parent.glob("*.safetensors"))

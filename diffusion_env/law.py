@@ -41,7 +41,7 @@ class GaussianStep:
         """
         self._refuse_noiseless("score")
         z = (x - self.mean) / self.std
-        return sum_event(-0.5 * z * z - self.std.log().expand_as(z), self.event_dims) - self._log_norm(x)
+        return sum_event(-0.5 * z * z - self.std.log(), self.event_dims) - self._log_norm(x)
 
     def kl(self, other: GaussianStep) -> Tensor:
         """KL(self || other) in closed form, summed over the event, shape (*batch,)."""
@@ -49,7 +49,7 @@ class GaussianStep:
         other._refuse_noiseless("compare")
         ratio = (self.std / other.std) ** 2
         gap = ((self.mean - other.mean) / other.std) ** 2
-        return 0.5 * sum_event(gap + (ratio - 1 - ratio.log()).expand_as(gap), self.event_dims)
+        return 0.5 * sum_event(gap + ratio - 1 - ratio.log(), self.event_dims)
 
     def _log_norm(self, x: Tensor) -> float:
         return x.shape[-self.event_dims :].numel() * _LOG_SQRT_2PI

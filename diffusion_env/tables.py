@@ -30,6 +30,11 @@ class Row(NamedTuple):
     eps_coef: Tensor
     std: Tensor
 
+    @property
+    def action_scale(self) -> Tensor:
+        """sqrt(eps_coef^2 + std^2): what one unit of a "step" action moves x."""
+        return (self.eps_coef**2 + self.std**2).sqrt()
+
 
 @dataclass(frozen=True, eq=False)
 class StepTable:
@@ -50,6 +55,11 @@ class StepTable:
                 f"A step table needs four columns of one equal length K >= 1; received shapes "
                 f"{[tuple(c.shape) for c in columns]}."
             )
+        if any(c.dtype != torch.float32 for c in columns):
+            raise ValueError(
+                f"A step table is float32, or every state of a rollout would change its type; received columns of "
+                f"{sorted({str(c.dtype) for c in columns})}. Convert them with .float()."
+            )
         if not all(bool(c.isfinite().all()) for c in columns) or bool((self.std < 0).any()):
             raise ValueError("A step table must be finite and its std column must be >= 0; check the schedule.")
         # Known on the host once, so that no step of a rollout has to ask the device.
@@ -59,11 +69,6 @@ class StepTable:
     def num_steps(self) -> int:
         """K, the number of denoising steps."""
         return len(self.x_coef)
-
-    @property
-    def action_scale(self) -> Tensor:
-        """sqrt(eps_coef^2 + std^2), shape (K,): what one unit of a "step" action moves x."""
-        return (self.eps_coef**2 + self.std**2).sqrt()
 
     def to(self, device: torch.device | str) -> StepTable:
         """The same table on another device."""
@@ -105,17 +110,18 @@ def _table(name: str, alpha_bar: Float64, time: Float64, eta: float, final_std: 
     sigma = eta * posterior_std(a_t, a_s)
     x_coef = np.sqrt(a_s / a_t)
     eps_coef = np.sqrt(1 - a_s - sigma**2) - x_coef * np.sqrt(1 - a_t)  # Song et al. 2021, eq. 12
-    return _finish(name, x_coef, eps_coef, sigma, time, float(a_t[0]), final_std)
+    std = _with_final_std(sigma, final_std)
+    return StepTable(name, _float32(x_coef), _float32(eps_coef), std, _float32(time), float(a_t[0]))
 
 
-def _finish(
-    name: str, x_coef: Float64, eps_coef: Float64, std: Float64, time: Float64, start: float, final_std: float
-) -> StepTable:
+def _float32(column: Float64) -> Tensor:
+    return torch.tensor(column, dtype=torch.float32)
+
+
+def _with_final_std(std: Float64, final_std: float) -> Tensor:
     if final_std < 0:
         raise ValueError(f"final_std is a standard deviation, >= 0; received {final_std}.")
-    std = np.append(std[:-1], max(std[-1], final_std))
-    x, e, s, t = (torch.tensor(c, dtype=torch.float32) for c in (x_coef, eps_coef, std, time))
-    return StepTable(name, x, e, s, t, start)
+    return _float32(np.append(std[:-1], max(std[-1], final_std)))
 
 
 def posterior_std(a_t: Float64, a_s: Float64) -> Float64:
@@ -124,7 +130,7 @@ def posterior_std(a_t: Float64, a_s: Float64) -> Float64:
 
 
 def levels(num_steps: int, num_levels: int, spacing: str = "uniform") -> list[int]:
-    """K distinct levels from T down to about 1: "uniform", or "quadratic" (denser near the data; DDIM, FastDPM).
+    """K distinct levels falling from T: "uniform" down to T / K, or "quadratic", denser near the data (DDIM, FastDPM).
 
     Raises ValueError for K < 1, K > T or an unknown spacing.
     """
@@ -156,14 +162,14 @@ def ddpm(schedule: NoiseSchedule, chosen: Sequence[int], variance: str = "small"
     ``variance``: "small" = the posterior's beta_tilde, 0 in the last row; "large" = beta, also in the last row.
     ``final_std`` is the least std of the last row, for a policy needs a density there.
     """
+    if variance not in ("small", "large"):
+        raise ValueError(f"Unknown variance {variance!r}. Choose 'small' (beta_tilde) or 'large' (beta).")
     alpha_bar, time = _visit(schedule, chosen)
     table = _table("ddpm", alpha_bar, time, eta=1.0, final_std=final_std)
     if variance == "small":
         return table
-    if variance != "large":
-        raise ValueError(f"Unknown variance {variance!r}. Choose 'small' (beta_tilde) or 'large' (beta).")
     beta = 1 - alpha_bar[:-1] / alpha_bar[1:]
-    return replace(table, std=torch.tensor(np.sqrt(beta), dtype=torch.float32).clamp(min=final_std))
+    return replace(table, std=_with_final_std(np.sqrt(beta), final_std))
 
 
 def ddim(schedule: NoiseSchedule, chosen: Sequence[int], eta: float = 0.0, final_std: float = 0.0) -> StepTable:
@@ -180,7 +186,7 @@ def fastdpm_step(
     spacing: str = "quadratic",
     final_std: float = 0.0,
 ) -> StepTable:
-    """FastDPM with STEP noise levels: DDIM(kappa) on a linear or quadratic subset (Kong & Ping 2021, 3.3)."""
+    """FastDPM with STEP noise levels: DDIM(kappa) on a linear or quadratic subset (Kong & Ping 2021, section 3)."""
     chosen = levels(num_steps, schedule.num_levels, spacing)
     return replace(ddim(schedule, chosen, eta=kappa, final_std=final_std), name="fastdpm_step")
 
@@ -192,7 +198,7 @@ def fastdpm_var(
     spacing: str = "quadratic",
     final_std: float = 0.0,
 ) -> StepTable:
-    """FastDPM with VAR noise levels (Kong & Ping 2021, section 3.2).
+    """FastDPM with VAR noise levels (Kong & Ping 2021, section 3).
 
     K variances that rise linearly or quadratically from beta_1 to where their product meets the schedule's own
     alpha_bar_T; the network is asked at the fractional training level with the same noise.
@@ -202,33 +208,36 @@ def fastdpm_var(
     power = 2 if spacing == "quadratic" else 1
 
     def variances(last: float) -> Float64:
-        return np.linspace(beta_1 ** (1 / power), last ** (1 / power), num_steps) ** power
+        return np.linspace(beta_1 ** (1 / power), last ** (1 / power), num_steps, dtype=np.float64) ** power
 
-    a: Float64 = schedule.alpha_bar[-1:]
+    a = schedule.alpha_bar[-1:]
     if num_steps > 1:
         last = brentq(lambda b: np.log1p(-variances(b)).sum() - target, beta_1, 1 - 1e-12, xtol=1e-14)
-        a = np.cumprod(1 - variances(last))
+        a = np.cumprod(1 - variances(last), dtype=np.float64)
     alpha_bar = np.concatenate([a[::-1], [1.0]])
     return _table("fastdpm_var", alpha_bar, schedule.level_of(a[::-1]), eta=kappa, final_std=final_std)
 
 
-def published_toy_ddpm(num_steps: int = 10) -> StepTable:
+def published_toy_ddpm(num_steps: int = 10, trained: NoiseSchedule | None = None) -> StepTable:
     """SFT-PG's swiss-roll sampler: T = K levels of `published_toy`, std sqrt(beta) in every row.
 
-    For reproduction only: it starts at alpha_bar 0.951 (K = 10), so N(0, I) is the wrong start.
+    For reproduction only: it starts at alpha_bar 0.951 (K = 10), so N(0, I) is the wrong start. A network that was
+    not trained on `published_toy` itself is asked at those levels of its schedule ``trained`` that hold the same noise.
     """
     schedule = published_toy(num_steps)
     table = ddpm(schedule, levels(num_steps, num_steps), variance="large")
-    return replace(table, name="published_toy")
+    time = table.time if trained is None else _float32(trained.level_of(schedule.alpha_bar[:0:-1]))
+    return replace(table, name="published_toy", time=time)
 
 
 FINAL_STD = 0.01
 """Least std of the last row in the named samplers, in network units (about 1 % of the data's spread)."""
 
 START = 1e-3
-"""The named samplers start at the noisiest level with alpha_bar >= START. There x_T and N(0, I) agree in mean and
-variance and differ by third-order terms of size START^1.5, while the first row's coefficients stay below
-1 / sqrt(START) = 32; from the cosine schedule's own last level (alpha_bar 2e-9) they would reach 20,000."""
+"""The named samplers start at the noisiest level with alpha_bar >= START. There the laws of x_T and N(0, I) differ
+by terms of order START (an axis along which the data's variance is not 1) and START^1.5 (their skewness), while the
+first row's coefficients stay below 1 / sqrt(START) = 32; from the cosine schedule's own last level (alpha_bar 2e-9)
+they would reach 20,000."""
 
 
 def started(schedule: NoiseSchedule, num_steps: int) -> NoiseSchedule:
@@ -241,7 +250,7 @@ SAMPLERS: dict[str, Callable[[NoiseSchedule, int], StepTable]] = {
     "ddim": lambda s, k: ddim(s, levels(k, s.num_levels), eta=0.0),
     "fastdpm": lambda s, k: fastdpm_var(s, k, final_std=FINAL_STD),
     "fastdpm_step": lambda s, k: fastdpm_step(s, k, final_std=FINAL_STD),
-    "published_toy": lambda _, k: published_toy_ddpm(k),
+    "published_toy": lambda s, k: published_toy_ddpm(k, s),
 }
 
 
