@@ -138,7 +138,8 @@ class SFTPG(Agent):
         xs, critic, data = self.newest.xs, self.envs.critic, self.envs.dataset
         pretrained = DenoisingPolicy(self.pretrained, self.policy.table)
         kl = self.policy(xs[:-1], self.rows).kl(pretrained(xs[:-1], self.rows)).mean(-1)  # (K,)
-        held_out = data.sample(xs.shape[1], self.sample_generator, held_out=True)
+        draws = torch.Generator(self.device).manual_seed(self.iteration)  # of their own: logging must not change a run
+        held_out = data.sample(xs.shape[1], draws, held_out=True)
         return {
             **{f"kl_to_pretrained/step_{k:04d}": value for k, value in enumerate(kl.tolist())},
             "train/kl_to_pretrained": float(kl.sum()),
