@@ -86,8 +86,9 @@ class DDPMShortcutEnv(ProcessViews, gym.Env[Observation, Any]):
 
     ## Rewards
 
-    0 before the last step, then f(x_0) minus the mean of f over a fresh batch of 128 data points. The mean return is
-    minus the critic's estimate of the IPM between data and sampler, so it rises towards 0.
+    0 before the last step, then f(x_0) minus the mean of f over a fresh batch of 128 data points (n environments in a
+    vector: n points, but 128 to 512). The mean return is minus the critic's estimate of the IPM between data and
+    sampler, so it rises towards 0.
 
     With `train_critic=True` finished samples are collected, and as soon as there are 128 the critic makes one step on
     all of them against as many data points; it does so before it scores the sample that completed them, so a reward is

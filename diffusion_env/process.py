@@ -30,6 +30,9 @@ Mask = NDArray[np.bool_]
 CRITIC_BATCH = 128
 """The least number of finished samples in one critic update; smaller environments collect that many first."""
 
+REWARD_BATCH = 512
+"""The most data points that a reward is measured against: scoring more would cost as much as a denoising step."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -131,13 +134,14 @@ class DenoisingProcess:
         k = self._steps_done()
         if isinstance(k, Tensor):
             k = k.clamp(max=self.table.num_steps - 1)  # finished particles do not move: any row will do for them
-        row = self.table.rows(k, event_dims)
         if self.action_mode == "step":
+            row = self.table.rows(k, event_dims)
             return torch.addcmul(row.x_coef * self.x, row.action_scale, action)
         assert self.denoiser is not None
         with torch.no_grad():
             eps = self.denoiser(self.x, self.table.time[k])
-        return torch.addcmul(self.table.law(k, self.x, eps, event_dims).mean, row.std, action)
+        law = self.table.law(k, self.x, eps, event_dims)
+        return torch.addcmul(law.mean, law.std, action)
 
     def _steps_done(self) -> int | Tensor:
         """k where all particles agree (the common case: one row for all, no gather), else k of each (B,)."""
@@ -164,7 +168,7 @@ class DenoisingProcess:
             self._collect(finished)
         ended = self._on_device(finished)
         critic_score = self.critic(self.x).where(ended, 0.0)
-        data_score = self.critic(self.data_batch()).mean().where(ended, 0.0)
+        data_score = self.critic(self.data_batch()[:REWARD_BATCH]).mean().where(ended, 0.0)
         return Outcome(self.x, critic_score - data_score, critic_score, data_score, finished)
 
     def _collect(self, finished: Mask) -> None:
@@ -231,7 +235,8 @@ class DenoisingProcess:
             )
 
     def _finite(self, action: Tensor) -> Tensor:
-        self._all_finite = self._all_finite & action.isfinite().all()
+        # The largest magnitude is NaN where any is; one reduction is five times faster than isfinite().all().
+        self._all_finite = self._all_finite & torch.linalg.vector_norm(action, ord=torch.inf).isfinite()
         if self.device.type == "cpu":  # elsewhere looking would wait for the device: done once, at the episode's end
             self._raise_if_action_was_not_finite()
         return action

@@ -14,7 +14,7 @@ from diffusion_env.critics import Critic, FrozenCritic, make_critic
 from diffusion_env.critics.base import Penalty
 from diffusion_env.datasets import Dataset
 from diffusion_env.denoisers import MixtureDenoiser
-from diffusion_env.process import CRITIC_BATCH, ActionMode, DenoisingProcess, Outcome
+from diffusion_env.process import CRITIC_BATCH, REWARD_BATCH, ActionMode, DenoisingProcess, Outcome
 from diffusion_env.sampling import walk
 from diffusion_env.schedules import make_schedule
 from diffusion_env.tables import make_table
@@ -158,15 +158,17 @@ class TestStep:
 
 
 class TestReward:
-    def test_mean_return_is_minus_the_critic_s_ipm(self, ring: Dataset) -> None:
-        process = make_process(ring, 200, num_steps=1, train_critic=False)
+    @pytest.mark.parametrize("num_envs", [1, 200, 600])
+    def test_mean_return_is_minus_the_critic_s_ipm(self, ring: Dataset, num_envs: int) -> None:
+        process = make_process(ring, num_envs, num_steps=1, train_critic=False)
         process.reset()
         again = torch.Generator()
         again.set_state(process.generator.get_state())
         outcome = process.step(noise(process, 0))
-        ipm = process.critic.distance(ring.sample(200, again), outcome.x)
+        data = ring.sample(max(CRITIC_BATCH, num_envs), again)
+        ipm = process.critic.distance(data[:REWARD_BATCH], outcome.x)
         assert float(outcome.reward.mean()) == pytest.approx(-ipm, abs=1e-6)
-        assert abs(ipm) > 1e-3
+        assert abs(ipm) > 1e-3 and abs(ipm - process.critic.distance(data[:100], outcome.x)) > 1e-5
 
     def test_reward_is_the_newest_critic_s_opinion(self, ring: Dataset) -> None:
         process = make_process(ring, CRITIC_BATCH, num_steps=1)
