@@ -243,12 +243,16 @@ class Agent(ABC):
         """The training environments."""
         return self.envs
 
+    def get_vec_normalize_env(self) -> None:
+        """None: observations and rewards are never normalised (EvalCallback asks)."""
+        return None
+
     # --- predict, sample, evaluate ---------------------------------------------------------------------------------
 
     @torch.no_grad()
     def predict(
         self,
-        observation: Mapping[str, NDArray[Any]],
+        observation: Mapping[str, Any],
         state: None = None,
         episode_start: NDArray[np.bool_] | None = None,
         deterministic: bool = False,
