@@ -42,30 +42,35 @@ class Measurement(NamedTuple):
     train_cpu_seconds: float
 
 
+def _now() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
+
+
 class TrainingClock:
     """Wall and processor seconds since ``start``, without those spent ``paused``."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], tuple[float, float]] = _now) -> None:
+        self._now = now
         self._started = self._stopped = (0.0, 0.0)
         self._running = False
 
     def start(self) -> None:
         """Begin at zero."""
-        self._started, self._running = _now(), True
+        self._started, self._running = self._now(), True
 
     def stop(self) -> None:
         """Keep the present reading."""
-        self._stopped, self._running = _now(), False
+        self._stopped, self._running = self._now(), False
 
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Do not count what happens inside."""
-        entered = _now()
+        entered = self._now()
         try:
             yield
         finally:
             if self._running:
-                left = _now()
+                left = self._now()
                 self._started = self._started[0] + left[0] - entered[0], self._started[1] + left[1] - entered[1]
 
     @property
@@ -79,12 +84,8 @@ class TrainingClock:
         return self._read()[1]
 
     def _read(self) -> tuple[float, float]:
-        wall, cpu = _now() if self._running else self._stopped
+        wall, cpu = self._now() if self._running else self._stopped
         return wall - self._started[0], cpu - self._started[1]
-
-
-def _now() -> tuple[float, float]:
-    return time.perf_counter(), time.process_time()
 
 
 class IterationCallback(BaseCallback):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,13 +10,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
+
+from diffusion_env.rendering import MAX_IMAGES, image_grid, is_image
 
 Points = NDArray[np.float32]
 
 BEFORE, AFTER, DATA, PALE, INK = "#d1495b", "#2a6f97", "#3d3d3d", "#d9d9d9", "#333333"
 MARGIN = 0.08
-TILES = 8
 
 
 class Panel(NamedTuple):
@@ -48,26 +49,34 @@ def samples_figure(panels: Sequence[Panel], data: Points) -> Figure:
     return figure
 
 
-def curve_figure(sw2: Curve, ipm: Curve, floor: dict[str, Any]) -> Figure:
-    """SW2 (data units, logarithmic) with the floor and its interval, above the critic's IPM estimate."""
+def curve_figure(sw2: Curve, ipm: Curve, floor: Mapping[str, Any]) -> Figure:
+    """SW2 in 1e-2 data units (logarithmic) with the floor and its interval, above the critic's IPM estimate."""
     figure = Figure(figsize=(7.6, 6.2), dpi=120, layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
-    upper.semilogy(np.divide(sw2.steps, 1e6), sw2.values, color=AFTER, lw=2, marker="o", ms=4, label="sampler")
-    upper.axhline(floor["sw2_mean"], color=DATA, lw=1.2, ls="--", label="floor: fresh data against fresh data")
-    if floor["sw2_low"] is not None:
-        # A t interval over few seeds may reach below zero, which a logarithmic axis has no place for.
-        low = max(floor["sw2_low"], 0.5 * min(floor["sw2_mean"], *sw2.values))
-        upper.axhspan(low, floor["sw2_high"], color=PALE, alpha=0.6, lw=0, zorder=0)
-    upper.set_ylabel("sliced Wasserstein-2 (data units)")
-    upper.legend(frameon=False)
-    lower.plot(np.divide(ipm.steps, 1e6), ipm.values, color=BEFORE, lw=1.2)
+    _draw_sw2(upper, sw2, floor)
+    lower.plot(np.divide(ipm.steps, 1e6), ipm.values, color=BEFORE, lw=1.4)
     lower.axhline(0.0, color=DATA, lw=1.2, ls="--")
-    lower.set_ylabel("IPM estimate of the critic")
+    lower.set_ylabel("critic's IPM estimate")
     lower.set_xlabel("environment steps (millions)")
     for axis in (upper, lower):
-        axis.grid(alpha=0.25, which="both", lw=0.6)
+        axis.grid(alpha=0.25, lw=0.6)
         axis.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def _draw_sw2(axis: Axes, sw2: Curve, floor: Mapping[str, Any]) -> None:
+    values = np.multiply(sw2.values, 100)
+    axis.semilogy(np.divide(sw2.steps, 1e6), values, color=AFTER, lw=2, marker="o", ms=4, label="sampler")
+    axis.axhline(100 * floor["sw2_mean"], color=DATA, lw=1.2, ls="--", label="floor: fresh data against fresh data")
+    if floor["sw2_low"] is not None:
+        # The interval of few seeds may reach below zero, for which a logarithmic axis has no place.
+        low = max(100 * floor["sw2_low"], 0.7 * min(100 * floor["sw2_mean"], values.min()))
+        axis.axhspan(low, 100 * floor["sw2_high"], color=PALE, alpha=0.6, lw=0, zorder=0, label="its 95 % interval")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 3.0, 5.0, 7.0)))
+    axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.yaxis.set_minor_formatter(NullFormatter())
+    axis.set_ylabel("sliced Wasserstein-2 x 1e-2")
+    axis.legend(frameon=False)
 
 
 def pixels(figure: Figure) -> NDArray[np.uint8]:
@@ -83,12 +92,12 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def _draw(axis: Axes, panel: Panel, data: Points) -> None:
-    if panel.points.ndim > 2:
+    if is_image(panel.points.shape[1:]):
         _draw_images(axis, panel.points, data)
-    elif panel.points.shape[1] == 1:
-        _draw_histogram(axis, panel, data)
-    else:
-        _draw_points(axis, panel, data)
+        return
+    flat = panel._replace(points=panel.points.reshape(len(panel.points), -1))
+    draw = _draw_histogram if flat.points.shape[1] == 1 else _draw_points
+    draw(axis, flat, data.reshape(len(data), -1))
 
 
 def _draw_points(axis: Axes, panel: Panel, data: Points) -> None:
@@ -109,15 +118,6 @@ def _draw_histogram(axis: Axes, panel: Panel, data: Points) -> None:
 
 
 def _draw_images(axis: Axes, images: Points, data: Points) -> None:
-    axis.imshow(mosaic(images[: TILES**2]), cmap="gray", vmin=data.min(), vmax=data.max(), interpolation="nearest")
+    low, high = float(data.min()), float(data.max())
+    axis.imshow(image_grid(((images[:MAX_IMAGES] - low) / (high - low)).clip(0, 1)), cmap="gray", vmin=0, vmax=1)
     axis.set_axis_off()
-
-
-def mosaic(images: Points) -> Points:
-    """Images (n, H, W) or (n, C, H, W) in one square: (rows H, columns W), the mean over the channels."""
-    grey = images if images.ndim == 3 else images.reshape(len(images), -1, *images.shape[-2:]).mean(axis=1)
-    side = math.ceil(math.sqrt(len(grey)))
-    tiles = np.full((side * side, *grey.shape[1:]), grey.min(), grey.dtype)
-    tiles[: len(grey)] = grey
-    _, height, width = tiles.shape
-    return tiles.reshape(side, side, height, width).swapaxes(1, 2).reshape(side * height, side * width)

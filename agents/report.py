@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from diffusion_env.assembly import reference_denoiser
+from diffusion_env.assembly import reference_denoiser, usable_device
 from diffusion_env.config import EvaluationConfig
 from diffusion_env.datasets import load_dataset
 from diffusion_env.evaluation import evaluate, floor
@@ -44,7 +44,7 @@ def untouched_rows(
     Takes and returns plain values, so that another process can be asked for it.
     """
     torch.set_num_threads(threads)
-    data = load_dataset(dataset).to(device)
+    data = load_dataset(dataset).to(usable_device(device))
     network = reference_denoiser(denoiser, data)
     if network is None:
         raise ValueError(

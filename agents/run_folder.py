@@ -108,8 +108,8 @@ def next_folder(parent: str | Path, name: str) -> Path:
 
 
 def set_aside(path: str | Path) -> Path | None:
-    """Rename what is at ``path`` to the next free ``path-N`` and return that; None if nothing is there."""
+    """Rename the run at ``path`` to the next free ``path-N`` and return that; None if there is no run."""
     path = Path(path)
-    if not path.exists():
+    if not (path / CONFIG).is_file():
         return None
     return path.rename(next_folder(path.parent, path.name))

@@ -36,7 +36,7 @@ def build_process(
     device: str | torch.device,
 ) -> DenoisingProcess:
     """Resolve names to objects; every unknown name raises an error that lists the known ones."""
-    data = load_dataset(dataset).to(_usable(device))
+    data = load_dataset(dataset).to(usable_device(device))
     network = reference_denoiser(denoiser, data)
     schedule = network.schedule if network is not None else make_schedule(DEFAULT_SCHEDULE)
     return DenoisingProcess(
@@ -63,7 +63,8 @@ def reference_denoiser(denoiser: str | Path | Denoiser | None, data: Dataset) ->
     return network.to(data.device) if isinstance(network, torch.nn.Module) else network
 
 
-def _usable(device: str | torch.device) -> torch.device:
+def usable_device(device: str | torch.device) -> torch.device:
+    """The torch device; ValueError if it cannot be used here."""
     try:
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:

@@ -15,9 +15,9 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.callbacks import Checkpoint, SamplerEvaluation, SamplerProgressBar
-from agents.commands.evaluate import trained_row
+from agents.commands.evaluate import agent_name, trained_row
 from agents.commands.options import Demo
-from agents.figures import AFTER, BEFORE, DATA, Curve, Panel, curve_figure, samples_figure, save
+from agents.figures import AFTER, BEFORE, DATA, Curve, Panel, Points, curve_figure, samples_figure, save
 from agents.persistence import versions
 from agents.report import Row, format_table, row_name, short, untouched_rows
 from agents.run_folder import TIMESTEPS, RunFolder, set_aside
@@ -36,8 +36,9 @@ def run(options: Demo, command: str) -> None:
     started = time.perf_counter()
     torch.set_num_threads(1)
     kwargs = {"dataset": options.dataset, "denoiser": options.denoiser, "num_steps": options.num_steps}
+    # First, so that bad input is reported before the second process starts.
+    agent = SFTPG(num_envs=options.num_envs, config=options.algorithm, env_kwargs=kwargs, seed=options.seed)
     with untouched(options) as untouched_result:
-        agent = SFTPG(num_envs=options.num_envs, config=options.algorithm, env_kwargs=kwargs, seed=options.seed)
         older = set_aside(options.output)
         folder = RunFolder.create(options.output, _config(options, command, kwargs))
         if older is not None:
@@ -48,7 +49,8 @@ def run(options: Demo, command: str) -> None:
         ours = trained_row(agent, options.evaluation)
         others, floor = untouched_result()
     rows = [*others, ours]
-    _draw(folder, agent, evaluation, before, ours, floor)
+    _draw_samples(folder.path / "samples.png", agent, evaluation, before)
+    _draw_curve(folder.path / "curve.png", folder, evaluation, floor)
     write_json(folder.path / "result.json", _result(rows, floor, evaluation, time.perf_counter() - started))
     print(f"\n{format_table(rows, floor)}\n\n{_closing(folder.path, evaluation, started)}")
 
@@ -78,24 +80,27 @@ def untouched(options: Demo) -> Iterator[Untouched]:
         yield pool.submit(untouched_rows, *arguments).result
 
 
-def _pictured(agent: SFTPG) -> Any:
+def _pictured(agent: SFTPG) -> Points:
     return agent.sample(PICTURED, PICTURE_SEED).numpy(force=True)
 
 
-def _draw(folder: RunFolder, agent: SFTPG, evaluation: SamplerEvaluation, before: Any, ours: Row, floor: Row) -> None:
-    """samples.png and curve.png."""
+def _draw_samples(path: Path, agent: SFTPG, evaluation: SamplerEvaluation, before: Points) -> None:
+    """Before, after and data, each with the SW2 of the learning curve's own points."""
     data = evaluation.points.reference.numpy(force=True)[:PICTURED]
-    first, num_steps = evaluation.history[0], agent.envs.table.num_steps
+    first, last = evaluation.history[0], evaluation.history[-1]
     panels = [
-        Panel(before, f"before: {row_name('ddpm', num_steps)}\nSW2 {first.sw2:.4f}", BEFORE),
-        Panel(_pictured(agent), f"after: {ours['name']}\nSW2 {ours['sw2_mean']:.4f}", AFTER),
-        Panel(data, f"data\nSW2 {floor['sw2_mean']:.4f} between two draws", DATA),
+        Panel(before, f"before: {row_name('ddpm', agent.envs.table.num_steps)}, SW2 {first.sw2:.4f}", BEFORE),
+        Panel(_pictured(agent), f"after: {agent_name(agent)}, SW2 {last.sw2:.4f}", AFTER),
+        Panel(data, f"data: {agent.envs.dataset.name}", DATA),
     ]
-    save(samples_figure(panels, data), folder.path / "samples.png")
+    save(samples_figure(panels, data), path)
+
+
+def _draw_curve(path: Path, folder: RunFolder, evaluation: SamplerEvaluation, floor: Row) -> None:
     logged = [line for line in folder.metrics() if "critic/ipm" in line]
     sw2 = Curve([m.num_timesteps for m in evaluation.history], [m.sw2 for m in evaluation.history])
     ipm = Curve([line[TIMESTEPS] for line in logged], [line["critic/ipm"] for line in logged])
-    save(curve_figure(sw2, ipm, floor), folder.path / "curve.png")
+    save(curve_figure(sw2, ipm, floor), path)
 
 
 def _config(options: Demo, command: str, env_kwargs: dict[str, Any]) -> dict[str, Any]:

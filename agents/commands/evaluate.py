@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -13,7 +12,9 @@ from agents.commands.options import BASELINES, Evaluate
 from agents.persistence import versions
 from agents.report import Row, format_table, row_name, untouched_rows
 from agents.sft_pg import SFTPG
+from diffusion_env.assembly import usable_device
 from diffusion_env.checkpoints import write_json
+from diffusion_env.config import EvaluationConfig
 from diffusion_env.evaluation import floor
 
 
@@ -29,7 +30,7 @@ def run(options: Evaluate, command: str) -> None:
 
 def _trained(options: Evaluate) -> tuple[list[Row], Row]:
     assert options.checkpoint is not None
-    agent = SFTPG.load(checkpoint_in(options.checkpoint), device=options.device)
+    agent = SFTPG.load(checkpoint_in(options.checkpoint), device=usable_device(options.device))
     ours = trained_row(agent, options.evaluation)
     if options.samplers is None:
         return [ours], {"name": "floor", "num_steps": None, **floor(agent.envs.dataset, options.evaluation)}
@@ -47,10 +48,14 @@ def _untouched(options: Evaluate, default: tuple[str, ...]) -> tuple[list[Row], 
     )
 
 
-def trained_row(agent: SFTPG, config: Any) -> Row:
-    """The row of a trained agent, named for its algorithm and its number of steps."""
-    num_steps = agent.envs.table.num_steps
-    return {"name": row_name(agent.name.replace("_", "-"), num_steps), "num_steps": num_steps, **agent.evaluate(config)}
+def trained_row(agent: SFTPG, config: EvaluationConfig) -> Row:
+    """The row of a trained agent."""
+    return {"name": agent_name(agent), "num_steps": agent.envs.table.num_steps, **agent.evaluate(config)}
+
+
+def agent_name(agent: SFTPG) -> str:
+    """As it stands in tables: SFT-PG-10."""
+    return row_name(agent.name, agent.envs.table.num_steps)
 
 
 def checkpoint_in(path: Path) -> Path:

@@ -18,6 +18,14 @@ BASELINES = ("ddpm-1000", "ddpm-100", "ddpm-10", "ddim-10")
 Flat = arg(name="")  # options of a nested configuration without its name in front
 
 
+def _refuse_below_one(options: object, *names: str) -> None:
+    """ValueError before a folder is made, rather than after."""
+    for name in names:
+        if getattr(options, name) < 1:
+            flag = name.replace("_", "-")
+            raise ValueError(f"--{flag} must be an integer >= 1; received {getattr(options, name)}.")
+
+
 @dataclass(frozen=True)
 class Demo:
     """Fine-tune the shipped swiss-roll DDPM to ten steps with SFT-PG, and compare with the untouched network.
@@ -50,6 +58,9 @@ class Demo:
     """Whether a progress bar shows the current SW2."""
     algorithm: Annotated[SFTPGConfig, Flat] = field(default_factory=SFTPGConfig)
     evaluation: Annotated[EvaluationConfig, Flat] = field(default_factory=lambda: EvaluationConfig(seeds=(0, 1, 2)))
+
+    def __post_init__(self) -> None:
+        _refuse_below_one(self, "total_timesteps", "measure_every")
 
 
 @dataclass(frozen=True)
@@ -110,6 +121,9 @@ class Train:
     preset: Literal["default", "paper"] = "default"
     """Where the options of the algorithm start: ours, or the swiss-roll setting of Fan & Lee 2023."""
     algorithm: Annotated[SFTPGConfig, Flat] = field(default_factory=SFTPGConfig)
+
+    def __post_init__(self) -> None:
+        _refuse_below_one(self, "total_timesteps", "measure_every", "checkpoint_every", "log_interval", "threads")
 
 
 @dataclass(frozen=True)

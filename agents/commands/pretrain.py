@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from agents.commands.options import Pretrain
+from diffusion_env.assembly import usable_device
 from diffusion_env.checkpoints import with_suffix
 from diffusion_env.config import PretrainConfig
 from diffusion_env.datasets import Dataset, load_dataset
@@ -23,6 +24,7 @@ SHOWN_EVERY = 100
 def run(options: Pretrain, command: str) -> None:
     """Pretrain and write the network, with the data set's name, the configuration and ``command`` in its header."""
     torch.set_num_threads(options.threads)
+    usable_device(options.config.device)
     data = load_dataset(options.dataset)
     target = with_suffix(options.output)
     _refuse_unwritable(target.parent)

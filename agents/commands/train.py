@@ -14,6 +14,9 @@ from agents.commands.options import Train
 from agents.config import PRESETS, describe
 from agents.run_folder import RunFolder, next_folder
 from agents.sft_pg import SFTPG
+from diffusion_env.assembly import usable_device
+from diffusion_env.critics.factory import CRITICS
+from diffusion_env.datasets import DATASETS, DIGITS
 
 
 def run(options: Train, command: str) -> None:
@@ -27,7 +30,7 @@ def run(options: Train, command: str) -> None:
         config=options.algorithm,
         env_kwargs=env_kwargs(options),
         seed=options.seed,
-        device=options.device,
+        device=usable_device(options.device),
     )
     output = options.output or next_folder("runs", f"sft_pg-{agent.envs.dataset.name}-{options.num_steps}")
     folder = RunFolder.create(output, run_config(options, command))
@@ -49,7 +52,7 @@ def resume(options: Train) -> None:
     folder = RunFolder.open(options.resume)
     recorded = recorded_options(folder)
     torch.set_num_threads(recorded.threads)
-    agent = SFTPG.load(folder.checkpoint, device=recorded.device)
+    agent = SFTPG.load(folder.checkpoint, device=usable_device(recorded.device))
     agent.set_logger(folder.logger(agent.num_timesteps))
     print(f"Continuing {folder.path} at {agent.num_timesteps:,} environment steps.")
     evaluation = SamplerEvaluation(recorded.measure_every, recorded.measure_samples)
@@ -59,14 +62,16 @@ def resume(options: Train) -> None:
 
 def env_kwargs(options: Train) -> dict[str, Any]:
     """Keywords of the environment; paths are made absolute, for the run may be continued from another folder."""
-    names = ("num_steps", "sampler", "critic", "train_critic")
-    paths = {"dataset": options.dataset, "denoiser": options.denoiser}
+    names = ("num_steps", "sampler", "train_critic")
+    paths = {"dataset": options.dataset, "denoiser": options.denoiser, "critic": options.critic}
     found = {key: _absolute(value) for key, value in paths.items() if value is not None}
     return {**found, **{name: getattr(options, name) for name in names}}
 
 
 def _absolute(name: str) -> str:
-    return str(Path(name).resolve()) if Path(name).suffix or "/" in name else name
+    prefix, colon, path = name.rpartition(":")  # "frozen:critic.safetensors"
+    is_name = path in (*DATASETS, DIGITS, *CRITICS)  # names win over files that are called the same
+    return name if is_name or not Path(path).exists() else f"{prefix}{colon}{Path(path).resolve()}"
 
 
 def run_config(options: Train, command: str) -> dict[str, Any]:

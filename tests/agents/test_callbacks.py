@@ -90,8 +90,9 @@ def test_sw2_sees_a_sampler_that_is_off(small_world: World) -> None:
     def held_out(n: int, seed: int) -> torch.Tensor:
         return data.to_data(data.sample(n, torch.Generator().manual_seed(seed), held_out=True))
 
-    right, wrong = SamplerEvaluation(1, 200, sample=held_out), SamplerEvaluation(
-        1, 200, sample=lambda n, seed: held_out(n, seed) + data.scale
+    right, wrong = (
+        SamplerEvaluation(1, 200, sample=held_out),
+        SamplerEvaluation(1, 200, sample=lambda n, seed: held_out(n, seed) + data.scale),
     )
     agent.learn(ITERATION, [right, wrong])
     assert right.history[0].sw2 < 0.3 * data.scale < 0.6 * data.scale < wrong.history[0].sw2
