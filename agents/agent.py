@@ -13,20 +13,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ProgressBarCallback
 from stable_baselines3.common.logger import Logger, configure
 from stable_baselines3.common.utils import get_latest_run_id
-from torch import Tensor, nn
+from torch import Tensor
 
-from agents.persistence import agent_metadata, read_agent, saved_env_kwargs
+from agents.persistence import agent_metadata, agent_state, read_agent, restore_agent, saved_env_kwargs
 from agents.policy import DenoisingPolicy
+from agents.rollout import make_envs, required_denoiser
 from diffusion_env import ENV_ID
-from diffusion_env.checkpoints import CheckpointError, save_checkpoint
-from diffusion_env.denoisers import Denoiser
+from diffusion_env.checkpoints import save_checkpoint
 from diffusion_env.evaluation import EvaluationConfig, evaluate
 from diffusion_env.sampling import sample
 from diffusion_env.vector_env import DDPMShortcutVectorEnv
@@ -68,29 +67,16 @@ class Agent(ABC):
         self.env_kwargs = dict(env_kwargs or {})
         self.seed = int.from_bytes(os.urandom(4), "little") >> 1 if seed is None else seed
         self.tensorboard_log = tensorboard_log
-        self.envs = self._make_envs()
-        self.pretrained = _required_denoiser(self.envs)
+        self.envs = make_envs(env_id, num_envs, self.env_kwargs, self.device)
+        self.pretrained = required_denoiser(self.envs)
         self.generator = torch.Generator(self.device).manual_seed(self.seed)
         self.sample_generator = torch.Generator(self.device).manual_seed(self.seed + 1)
-        self.num_timesteps, self.iteration, self._total_timesteps = 0, 0, 0
+        self.num_timesteps, self.iteration, self.total_timesteps = 0, 0, 0
         # The next rollout's start; None while one is under way, so that whatever interrupts it restarts the episodes.
-        self._x: Tensor | None = self.envs.reset(seed=self.seed)[0]["x"]
+        self.next_start: Tensor | None = self.envs.reset(seed=self.seed)[0]["x"]
         self._logger: Logger | None = None
         self._callback: BaseCallback = CallbackList([])
         self.build(torch.Generator().manual_seed(self.seed))
-
-    def _make_envs(self) -> DDPMShortcutVectorEnv:
-        if self.env_kwargs.get("action_mode", "step") != "step":
-            raise ValueError(
-                f"{type(self).__name__} scores its own Gaussian steps and acts in action_mode 'step'; received "
-                f"{self.env_kwargs['action_mode']!r}. Leave action_mode out of env_kwargs."
-            )
-        # The algorithm trains the critic itself, between its rollouts (algorithm 1).
-        kwargs = {**self.env_kwargs, "array_type": "torch", "device": self.device, "train_critic": False}
-        envs = gym.make_vec(self.env_id, num_envs=self.num_envs, **kwargs)
-        if not isinstance(envs, DDPMShortcutVectorEnv):
-            raise TypeError(f"{self.env_id!r} makes a {type(envs).__name__}; agents train a DDPMShortcutVectorEnv.")
-        return envs
 
     @property
     def train_critic(self) -> bool:
@@ -137,10 +123,10 @@ class Agent(ABC):
         an episode goes on with new episodes.
         """
         self._set_up(total_timesteps, callback, tb_log_name, reset_num_timesteps, progress_bar)
-        self._callback.on_training_start({"self": self, "total_timesteps": self._total_timesteps}, globals())
+        self._callback.on_training_start({"self": self, "total_timesteps": self.total_timesteps}, globals())
         started, first = time.perf_counter(), self.num_timesteps
         try:
-            while self.num_timesteps < self._total_timesteps:
+            while self.num_timesteps < self.total_timesteps:
                 metrics = self._iterate_once()
                 if self.iteration % log_interval == 0:
                     self._log(metrics, fps=(self.num_timesteps - first) / (time.perf_counter() - started))
@@ -157,11 +143,11 @@ class Agent(ABC):
             raise ValueError(f"total_timesteps must be at least 1 environment step; received {total}.")
         if reset:
             self.num_timesteps = self.iteration = 0
-        self._total_timesteps = self.num_timesteps + total
+        self.total_timesteps = self.num_timesteps + total
         if self._logger is None:
             self.set_logger(self._new_logger(tb_log_name or type(self).__name__))
-        if self._x is None:
-            self._x = self.envs.reset()[0]["x"]
+        if self.next_start is None:
+            self.next_start = self.envs.reset()[0]["x"]
         callbacks = [callback] if isinstance(callback, BaseCallback) else list(callback or [])
         self._callback = CallbackList(callbacks + [ProgressBarCallback()] * progress_bar)
         self._callback.init_callback(self)  # type: ignore[arg-type]  # an agent has what callbacks use of a BaseAlgorithm
@@ -188,21 +174,6 @@ class Agent(ABC):
         self._callback.update_locals({"dones": np.full(self.num_envs, ended)})  # StopTrainingOnMaxEpisodes counts them
         return self._callback.on_step()
 
-    def descend(
-        self, name: str, loss: Tensor, optimizer: torch.optim.Optimizer, max_grad_norm: float | None = None
-    ) -> Tensor:
-        """One step on ``loss``; returns the gradient's Euclidean norm before it was clipped to ``max_grad_norm``.
-
-        Raises FloatingPointError that names ``name``, before any weight has changed, unless loss and norm are finite.
-        """
-        optimizer.zero_grad()
-        loss.backward()
-        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-        norm = nn.utils.clip_grad_norm_(weights, float("inf") if max_grad_norm is None else max_grad_norm)
-        refuse_non_finite(self.iteration, **{f"{name}_loss": loss.detach(), f"{name}_grad_norm": norm})
-        optimizer.step()
-        return norm
-
     def _log(self, metrics: Mapping[str, float | Tensor], fps: float) -> None:
         everything = {**metrics, **self.diagnostics(), "time/fps": int(fps), "time/iterations": self.iteration}
         for key, value in everything.items():
@@ -217,7 +188,7 @@ class Agent(ABC):
     @property
     def progress_remaining(self) -> float:
         """1 at the start of the run, 0 at its end: what learning-rate schedules follow."""
-        return max(0.0, 1.0 - self.num_timesteps / max(self._total_timesteps, 1))
+        return max(0.0, 1.0 - self.num_timesteps / max(self.total_timesteps, 1))
 
     # --- stable-baselines3's side: what its callbacks look for -----------------------------------------------------
 
@@ -292,15 +263,7 @@ class Agent(ABC):
         Exact between iterations: after ``learn``, or from a callback's ``on_rollout_start`` and ``on_rollout_end``.
         What a callback saves inside an episode is whole, but goes on with new episodes.
         """
-        state = {
-            "algorithm": self.state_dict(),
-            "critic": self.envs.critic.state_dict(),
-            "envs": self.envs.state_dict(),
-            "x": self._x,
-            "generators": [self.generator.get_state(), self.sample_generator.get_state()],
-            "counters": [self.num_timesteps, self.iteration, self._total_timesteps],
-        }
-        return save_checkpoint(path, state, agent_metadata(self))
+        return save_checkpoint(path, agent_state(self), agent_metadata(self))
 
     @classmethod
     def load(
@@ -325,58 +288,10 @@ class Agent(ABC):
             tensorboard_log,
             device,
         )
-        agent._restore(state, path)
+        restore_agent(agent, state, path)
         return agent
-
-    def _restore(self, state: Mapping[str, Any], path: str | Path) -> None:
-        try:
-            self.load_state_dict(state["algorithm"])
-            self.envs.critic.load_state_dict(state["critic"])
-            self.envs.load_state_dict(state["envs"])
-            self._x = state["x"]
-        except (RuntimeError, ValueError, KeyError) as error:
-            raise CheckpointError(
-                f"{path} does not fit this agent ({error}). It was saved with another data shape, number of steps or "
-                "network; load it with the env_kwargs it was trained with."
-            ) from error
-        for generator, saved in zip((self.generator, self.sample_generator), state["generators"], strict=True):
-            generator.set_state(saved.cpu())
-        self.num_timesteps, self.iteration, self._total_timesteps = state["counters"]
 
     def resume(self, callback: MaybeCallback = None, log_interval: int = 10, progress_bar: bool = False) -> Self:
         """Do what is left of the interrupted ``learn``; its end is bit for bit that of an uninterrupted run (CPU)."""
-        left = self._total_timesteps - self.num_timesteps
+        left = self.total_timesteps - self.num_timesteps
         return self if left <= 0 else self.learn(left, callback, log_interval, None, False, progress_bar)
-
-
-def _required_denoiser(envs: DDPMShortcutVectorEnv) -> Denoiser:
-    if envs.denoiser is None:
-        raise ValueError(
-            f"The data set {envs.dataset.name!r} has no shipped denoiser to start from. Pretrain one (`ddpm-shortcut "
-            "pretrain --dataset ... --output net.safetensors`) and pass env_kwargs=dict(denoiser='net.safetensors')."
-        )
-    return envs.denoiser
-
-
-def decayed(base: float, schedule: str, progress_remaining: float) -> float:
-    """The step size now: ``base``, or ``base`` times what remains of the run."""
-    return base * progress_remaining if schedule == "linear" else base
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
-    """Set the step size of every parameter group."""
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate
-
-
-def refuse_non_finite(iteration: int, **values: Tensor) -> None:
-    """Raise FloatingPointError that names the first of ``values`` that is not finite; looks at the device once."""
-    finite = torch.stack([value.isfinite().all() for value in values.values()])
-    if bool(finite.all()):
-        return
-    name = list(values)[finite.tolist().index(False)]
-    bad = values[name][~values[name].isfinite()]
-    raise FloatingPointError(
-        f"{name} became {bad[0].item()} in iteration {iteration}. Lower the learning rates or clip the gradient "
-        "(max_grad_norm)."
-    )

@@ -1,4 +1,4 @@
-"""The JSON header of a saved agent."""
+"""What a saved agent holds: its state, and the JSON header it is built again from."""
 
 from __future__ import annotations
 
@@ -36,6 +36,35 @@ def agent_metadata(agent: Any) -> dict[str, Any]:
         "seed": agent.seed,
         "versions": versions(),
     }
+
+
+def agent_state(agent: Any) -> dict[str, Any]:
+    """Everything that a bit-exact resume needs."""
+    return {
+        "algorithm": agent.state_dict(),
+        "critic": agent.envs.critic.state_dict(),
+        "envs": agent.envs.state_dict(),
+        "next_start": agent.next_start,
+        "generators": [agent.generator.get_state(), agent.sample_generator.get_state()],
+        "counters": [agent.num_timesteps, agent.iteration, agent.total_timesteps],
+    }
+
+
+def restore_agent(agent: Any, state: Mapping[str, Any], path: str | Path) -> None:
+    """Put the ``agent_state`` read from ``path`` back; CheckpointError where the agent is another one."""
+    try:
+        agent.load_state_dict(state["algorithm"])
+        agent.envs.critic.load_state_dict(state["critic"])
+        agent.envs.load_state_dict(state["envs"])
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{path} does not fit this agent ({error}). It was saved with another data shape, number of steps or "
+            "network; load it with the env_kwargs it was trained with."
+        ) from error
+    agent.next_start = state["next_start"]
+    for generator, saved in zip((agent.generator, agent.sample_generator), state["generators"], strict=True):
+        generator.set_state(saved.cpu())
+    agent.num_timesteps, agent.iteration, agent.total_timesteps = state["counters"]
 
 
 def read_agent(path: str | Path, name: str, device: torch.device | str) -> tuple[Any, dict[str, Any]]:

@@ -1,15 +1,41 @@
-"""Trajectories through the torch vector environment."""
+"""The torch vector environment of an agent, and trajectories through it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
+import gymnasium as gym
 import torch
 from torch import Tensor
 
 from agents.policy import DenoisingPolicy
+from diffusion_env.denoisers import Denoiser
 from diffusion_env.vector_env import DDPMShortcutVectorEnv
+
+
+def make_envs(env_id: str, num_envs: int, env_kwargs: Mapping[str, Any], device: torch.device) -> DDPMShortcutVectorEnv:
+    """The torch environments of an agent, which acts in Gaussian steps and trains the critic itself (algorithm 1)."""
+    if env_kwargs.get("action_mode", "step") != "step":
+        raise ValueError(
+            "An agent scores its own Gaussian steps and acts in action_mode 'step'; received "
+            f"{env_kwargs['action_mode']!r}. Leave action_mode out of env_kwargs."
+        )
+    kwargs = {**env_kwargs, "array_type": "torch", "device": device, "train_critic": False}
+    envs = gym.make_vec(env_id, num_envs=num_envs, **kwargs)
+    if not isinstance(envs, DDPMShortcutVectorEnv):
+        raise TypeError(f"{env_id!r} makes a {type(envs).__name__}; agents train a DDPMShortcutVectorEnv.")
+    return envs
+
+
+def required_denoiser(envs: DDPMShortcutVectorEnv) -> Denoiser:
+    """The pretrained network to start from; ValueError where there is none."""
+    if envs.denoiser is None:
+        raise ValueError(
+            f"The data set {envs.dataset.name!r} has no shipped denoiser to start from. Pretrain one (`ddpm-shortcut "
+            "pretrain --dataset ... --output net.safetensors`) and pass env_kwargs=dict(denoiser='net.safetensors')."
+        )
+    return envs.denoiser
 
 
 class Trajectories(NamedTuple):

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from agents.agent import Agent, StopTraining, decayed, refuse_non_finite, set_learning_rate
+from agents.agent import Agent, StopTraining
 from agents.config import SFTPGConfig
 from agents.losses import Metrics, advantages, ratio_error, score_function_loss, value_loss
+from agents.optimization import decayed, descend, refuse_non_finite, set_learning_rate
 from agents.policy import DenoisingPolicy, ValueNet, all_rows
 from agents.rollout import Trajectories, collect
 from diffusion_env.critics.base import Penalty
@@ -72,12 +73,12 @@ class SFTPG(Agent):
         }
 
     def _rollout(self) -> Trajectories:
-        assert self._x is not None
-        start, self._x = self._x, None
+        assert self.next_start is not None
+        start, self.next_start = self.next_start, None
         trajectories, next_start = collect(self.envs, self.policy, start, self.generator, self.on_step)
         if trajectories is None:
             raise StopTraining
-        self._x = next_start
+        self.next_start = next_start
         return trajectories
 
     def _update_critic(self, newest: Trajectories) -> dict[str, float]:
@@ -100,14 +101,14 @@ class SFTPG(Agent):
             f = self.envs.critic(newest.x0)  # (B,)
         refuse_non_finite(self.iteration, critic_score=f)
         loss, metrics = value_loss(self.value(newest.xs[:-1], self.rows), f)
-        return {**metrics, "value_grad_norm": self.descend("value", loss, self.value_optimizer)}
+        return {**metrics, "value_grad_norm": descend("value", loss, self.value_optimizer, self.iteration)}
 
     def _update_policy(self, buffer: list[Trajectories]) -> Metrics:
         """One step on theta: - mean[ (f(x_0) - V(x[k], k)) log p_theta(x[k+1] | x[k]) ], f and V of now."""
         x, x_next, k, advantage, old_log_prob = self._transitions(buffer)
         log_prob = self.policy(x, k).log_prob(x_next)
         loss, metrics = score_function_loss(log_prob, advantage)
-        norm = self.descend("policy", loss, self.policy_optimizer, self.config.max_grad_norm)
+        norm = descend("policy", loss, self.policy_optimizer, self.iteration, self.config.max_grad_norm)
         self.average.update_parameters(self.policy.net)
         return {**metrics, "grad_norm": norm, "ratio_error": ratio_error(log_prob, old_log_prob)}
 
