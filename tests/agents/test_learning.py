@@ -23,7 +23,7 @@ CONFIG = SFTPGConfig(
 )
 FASTER = replace(CONFIG, learning_rate=3e-3)  # safe where the reward stands still
 NUM_ENVS, NUM_STEPS = 64, 5
-SOLVED, STAYS = 0.2, 0.2  # sliced Wasserstein-2; untouched about 0.8, fresh data 0.02
+SOLVED, STAYS = 0.25, 0.15  # sliced Wasserstein-2; untouched about 0.8, fresh data 0.02
 SOLVING_ITERATIONS = 120
 
 
