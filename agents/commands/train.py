@@ -104,7 +104,5 @@ def _report(folder: RunFolder, evaluation: SamplerEvaluation) -> None:
         print(f"{folder.path} was already trained to its end.")
         return
     last = evaluation.history[-1]
-    print(
-        f"SW2 {last.sw2:.4f} (data units) after {last.num_timesteps:,} environment steps, {last.train_seconds:.0f} s."
-    )
+    print(f"SW2 {last.sw2:.4f} (data units) after {last.num_timesteps:,} environment steps.")
     print(f"For the whole protocol: ddpm-shortcut evaluate --checkpoint {folder.path}")
