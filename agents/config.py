@@ -19,11 +19,11 @@ class SFTPGConfig:
     """Policy steps per iteration."""
     minibatch_size: int | None = None
     """Transitions per policy step, drawn without replacement from the buffer; None takes the whole buffer."""
-    gae_lambda: float = 1.0
+    gae_lambda: float = 0.9
     """Advantages: 1 is f(x_0) - V(x[k], k), as published; below 1 the noise of later steps is traded for V's bias."""
-    learning_rate: float = 3e-4
+    learning_rate: float = 6e-4
     """Adam's step size for the sampler's network."""
-    critic_learning_rate: float = 1e-3
+    critic_learning_rate: float = 2e-3
     """Adam's step size for the critic."""
     value_learning_rate: float = 1e-3
     """Adam's step size for the value function."""
