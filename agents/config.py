@@ -27,6 +27,10 @@ class SFTPGConfig:
     """Adam's step size for the critic."""
     value_learning_rate: float = 1e-3
     """Adam's step size for the value function."""
+    adam_beta1: float = 0.5
+    """Adam's decay of the mean gradient, for sampler and value function: with 0.9 they and the critic circle."""
+    adam_beta2: float = 0.99
+    """Adam's decay of the mean squared gradient, for sampler and value function."""
     lr_schedule: Schedule = "linear"
     """How the three step sizes change over the run: constant, or linearly to zero."""
     max_grad_norm: float | None = 0.5
@@ -48,7 +52,7 @@ class SFTPGConfig:
         _refuse(self, rates, lambda v: 0 <= v < float("inf"), "a finite number >= 0")
         _refuse(self, ("max_grad_norm",), lambda v: v is None or v > 0, "None or a number > 0")
         _refuse(self, ("gae_lambda",), lambda v: 0 <= v <= 1, "a number in [0, 1]")
-        _refuse(self, ("ema_decay",), lambda v: 0 <= v < 1, "a number in [0, 1)")
+        _refuse(self, ("ema_decay", "adam_beta1", "adam_beta2"), lambda v: 0 <= v < 1, "a number in [0, 1)")
         _refuse(self, ("lr_schedule",), lambda v: v in ("constant", "linear"), "'constant' or 'linear'")
 
 
@@ -67,6 +71,8 @@ PAPER_TOY = SFTPGConfig(
     learning_rate=5e-5,
     critic_learning_rate=1e-3,
     value_learning_rate=1e-3,
+    adam_beta1=0.9,
+    adam_beta2=0.999,
     lr_schedule="constant",
     max_grad_norm=None,
     ema_decay=0.0,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -49,8 +50,9 @@ class SFTPG(Agent):
         self.policy = DenoisingPolicy(copy.deepcopy(self.pretrained), table).to(self.device).requires_grad_(True)
         self.average = AveragedModel(self.policy.net, multi_avg_fn=get_ema_multi_avg_fn(c.ema_decay))
         self.value = ValueNet(shape, table.num_steps, c.value_width, c.value_depth, generator).to(self.device)
-        self.policy_optimizer = torch.optim.Adam(self.policy.parameters(), lr=c.learning_rate, fused=True)
-        self.value_optimizer = torch.optim.Adam(self.value.parameters(), lr=c.value_learning_rate, fused=True)
+        adam = partial(torch.optim.Adam, betas=(c.adam_beta1, c.adam_beta2), fused=True)
+        self.policy_optimizer = adam(self.policy.parameters(), lr=c.learning_rate)
+        self.value_optimizer = adam(self.value.parameters(), lr=c.value_learning_rate)
         self.rows = all_rows(table.num_steps, self.device)  # (K, 1)
         self.newest: Trajectories | None = None
 

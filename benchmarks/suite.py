@@ -39,7 +39,7 @@ class Row:
 
 
 NUM_ENVS = 128
-SHORT_STEPS, FULL_STEPS = 4_000_000, 16_000_000
+SHORT_STEPS, FULL_STEPS = 4_000_000, 10_000_000
 PAPER_STEPS = 4_800 * PAPER_TOY.n_critic * NUM_ENVS * 10
 """4,800 policy steps, each after 5 rollouts of 128 trajectories of 10 steps: the official 300 epochs."""
 

@@ -45,7 +45,7 @@ class ToyConfig:
     """Names of rows (see benchmarks/suite.py); empty runs all."""
     num_seeds: int = 5
     """Seeds 0 ... n-1. A seed fixes the training of a row and the points it is evaluated on."""
-    evaluations: int = 5
+    evaluations: int = 3
     """Evaluation sets per seed; no other seed and no training uses them. The held-out critic sees the first."""
     scale: float = 1.0
     """Share of every training and pretraining budget, below 1 for a trial run."""

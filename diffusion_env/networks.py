@@ -27,6 +27,26 @@ def mlp(sizes: Sequence[int], generator: torch.Generator, activation: type[nn.Mo
     return nn.Sequential(*layers[:-1])
 
 
+class FourierFeatures(nn.Module):
+    """x and the sines and cosines of ``num_features`` random projections of it (Tancik et al. 2020, section 3).
+
+    ``frequency``: standard deviation of a phase where x has root mean square 1. (*batch, dim) -> (*batch, out_dim).
+    """
+
+    directions: Tensor
+
+    def __init__(self, dim: int, num_features: int, frequency: float, generator: torch.Generator) -> None:
+        super().__init__()
+        self.out_dim = dim + 2 * num_features
+        directions = torch.randn(dim, num_features, generator=generator) * (frequency / math.sqrt(dim))
+        self.register_buffer("directions", directions)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The features; see the class."""
+        phases = x @ self.directions
+        return torch.cat([x, phases.sin(), phases.cos()], -1)
+
+
 class ConditionedMLP(nn.Module):
     """MLP whose hidden layers are scaled by a condition (multiplicative embedding, as in SFT-PG's toy net).
 

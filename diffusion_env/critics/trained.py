@@ -24,6 +24,7 @@ class TrainedCritic(Critic):
     """
 
     activation: ClassVar[type[nn.Module]] = nn.SiLU
+    adam_betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
 
     def __init__(
         self,
@@ -57,7 +58,7 @@ class TrainedCritic(Critic):
 
     def new_optimizer(self, network: nn.Module) -> torch.optim.Adam:
         """Adam at the configured learning rate, without moments."""
-        return torch.optim.Adam(network.parameters(), lr=self.learning_rate, fused=True)
+        return torch.optim.Adam(network.parameters(), lr=self.learning_rate, betas=self.adam_betas, fused=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """The network's scores (*batch,) of events x (*batch, *shape)."""

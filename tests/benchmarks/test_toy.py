@@ -106,5 +106,5 @@ def test_unknown_row_lists_the_rows():
 
 
 def test_no_results_is_an_error_that_says_what_to_run(tmp_path):
-    with pytest.raises(FileNotFoundError, match="python -m benchmarks.toy"):
+    with pytest.raises(FileNotFoundError, match=r"python -m benchmarks\.toy"):
         write_report(tmp_path, TOY)
