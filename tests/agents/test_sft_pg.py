@@ -166,7 +166,7 @@ def test_the_paper_preset(make_agent: MakeAgent, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_minibatch_is_drawn_from_all_rollouts_without_replacement(make_agent: MakeAgent) -> None:
-    agent = started(make_agent(replace(SMALL, minibatch_size=47)))
+    agent = started(make_agent(replace(SMALL, minibatch_size=47, gae_lambda=1.0)))
     buffer = [agent._rollout(), agent._rollout()]
     x, x_next, k, advantage, log_prob = agent._transitions(buffer)
     assert x.shape == x_next.shape == (47, 2) and k.shape == advantage.shape == log_prob.shape == (47,)
@@ -240,7 +240,9 @@ def test_the_average_follows_its_decay_per_policy_step(make_agent: MakeAgent) ->
 @pytest.mark.parametrize(("schedule", "last"), [("linear", 0.25), ("constant", 1.0)])
 def test_the_step_sizes_follow_the_schedule(make_agent: MakeAgent, schedule: str, last: float) -> None:
     critic = make_critic("energy", (2,))
-    agent = make_agent(replace(SMALL, learning_rate=1e-3, lr_schedule=schedule), critic=critic)  # type: ignore[arg-type]
+    agent = make_agent(
+        replace(SMALL, learning_rate=1e-3, critic_learning_rate=1e-3, lr_schedule=schedule), critic=critic
+    )  # type: ignore[arg-type]
     agent.learn(4 * 48)  # four iterations; the last starts with a quarter of the run to go
     assert agent.policy_optimizer.param_groups[0]["lr"] == pytest.approx(1e-3 * last)
     assert agent.value_optimizer.param_groups[0]["lr"] == pytest.approx(1e-3 * last)
@@ -294,6 +296,8 @@ BAD: dict[str, list[Any]] = {
     "lr_schedule": ["cosine", None],
     "max_grad_norm": [0, -0.1, float("nan")],
     "gae_lambda": [-0.1, 1.1],
+    "adam_beta1": [1.0, -0.1],
+    "adam_beta2": [1.0, float("nan")],
     "ema_decay": [1, -0.1, float("nan")],
     "value_loss_weight": [-1],
     "value_width": [0],

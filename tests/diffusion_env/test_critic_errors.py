@@ -158,7 +158,7 @@ def test_critic_file_whose_weights_do_not_fit_its_configuration(tmp_path: Path) 
     path = save_checkpoint(tmp_path / "c", small.state_dict(), {"kind": "critic", "config": large.config})
     with pytest.raises(CheckpointError) as error:
         make_critic(path, (2,))
-    check_paragraph(error, "(8, 2)", "(16, 2)")
+    check_paragraph(error, "(8, 130)", "(16, 130)")
 
 
 def test_mmd_references_of_another_width_do_not_load() -> None:
