@@ -18,7 +18,7 @@ from diffusion_env.process import ActionMode, DenoisingProcess
 from diffusion_env.schedules import DEFAULT_SCHEDULE, make_schedule
 from diffusion_env.tables import StepTable, make_table
 
-ACTION_BOUND = 6.0
+ACTION_BOUND = 10.0
 """Half-width of the action box; `DDPMShortcutEnv` states how often the pretrained sampler leaves it."""
 
 RENDER_MODES = ["rgb_array"]

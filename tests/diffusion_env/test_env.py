@@ -74,7 +74,7 @@ class TestContract:
         assert isinstance(gym.make(f"diffusion_env:{ID}").unwrapped, DDPMShortcutEnv)
 
     def test_spaces(self, env: DDPMShortcutEnv) -> None:
-        assert env.action_space == gym.spaces.Box(-6.0, 6.0, (2,), np.float32)
+        assert env.action_space == gym.spaces.Box(-10.0, 10.0, (2,), np.float32)
         assert env.observation_space == gym.spaces.Dict(
             x=gym.spaces.Box(-np.inf, np.inf, (2,), np.float32), step=gym.spaces.Discrete(4)
         )
@@ -282,8 +282,8 @@ class TestActions:
             warnings.simplefilter("error")
             np.testing.assert_array_equal(env.step(frozen)[0]["x"], plain)
 
-    @pytest.mark.parametrize("sampler", ["ddpm", "ddim"])
-    def test_the_pretrained_sampler_stays_in_the_box(self, sampler: str) -> None:
+    @pytest.mark.parametrize(("sampler", "reached"), [("ddpm", 6), ("ddim", 4)])
+    def test_the_pretrained_sampler_stays_in_the_box(self, sampler: str, reached: float) -> None:
         denoiser = load_denoiser(None, "swiss_roll", (2,))
         table = make_table(sampler, denoiser.schedule, 10)
         generator = torch.Generator().manual_seed(0)
@@ -292,12 +292,12 @@ class TestActions:
         rows = [table.rows(k, 1) for k in range(10)]
         taken = torch.stack([(states[k + 1] - r.x_coef * states[k]) / r.action_scale for k, r in enumerate(rows)])
         assert float(taken.abs().max()) < ACTION_BOUND
-        assert float(taken.abs().max()) > ACTION_BOUND - 2  # a box much smaller would be left
+        assert float(taken.abs().max()) > reached  # a much smaller box would be left
         assert 0.2 < float(taken.var((1, 2)).min()) < float(taken.var((1, 2)).max()) < 1.1
 
 
 def test_the_stated_probability_of_leaving_the_box() -> None:
-    assert math.erfc(ACTION_BOUND / math.sqrt(2)) == pytest.approx(2.0e-9, rel=0.02)
+    assert math.erfc(ACTION_BOUND / math.sqrt(2)) == pytest.approx(1.5e-23, rel=0.02, abs=0)
 
 
 class TestDocumentation:
