@@ -21,7 +21,7 @@ import tyro
 from agents.callbacks import SamplerEvaluation
 from agents.sft_pg import SFTPG
 from benchmarks.manifest import manifest
-from benchmarks.report import write_report
+from benchmarks.report import write_readme, write_report
 from benchmarks.suite import NUM_ENVS, TOY, Row, find
 from diffusion_env.checkpoints import write_json
 from diffusion_env.config import EvaluationConfig, PretrainConfig
@@ -33,6 +33,7 @@ from diffusion_env.sampling import sample
 from diffusion_env.tables import make_table
 
 HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "toy"
 EVALUATION_SEED = 20_000
 """Evaluation sets of this table; nothing was tuned on them (curves are measured on seed 10,000)."""
 
@@ -55,8 +56,8 @@ class ToyConfig:
     """Points of the metric that still tells methods apart when the first has reached its floor."""
     processes: int = 2
     """Runs at a time, each on one torch thread."""
-    results: Path = HERE / "results" / "toy"
-    """Folder of the raw JSON files; RESULTS.md is written beside this file, or into it for a trial run."""
+    results: Path = RESULTS
+    """Folder of the raw JSON files; RESULTS.md is written beside it. Elsewhere than here, the README is left alone."""
     report_only: bool = False
     """Only rebuild RESULTS.md from the JSON files."""
 
@@ -158,6 +159,8 @@ def main(config: ToyConfig) -> int:
     config.results.mkdir(parents=True, exist_ok=True)
     failed = 0 if config.report_only else run_missing(find(TOY, list(config.rows)), config)
     print(write_report(config.results, TOY))
+    if config.results == RESULTS:
+        write_readme(HERE.parent / "README.md", RESULTS, TOY)
     return failed
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from agents.config import PRESETS, SFTPGConfig, describe
+from agents.config import PRESETS, Schedule, SFTPGConfig, describe
 from agents.policy import DenoisingPolicy
 from agents.rollout import Trajectories
 from agents.sft_pg import MAX_RATIO_ERROR, SFTPG
@@ -238,11 +238,10 @@ def test_the_average_follows_its_decay_per_policy_step(make_agent: MakeAgent) ->
 
 
 @pytest.mark.parametrize(("schedule", "last"), [("linear", 0.25), ("constant", 1.0)])
-def test_the_step_sizes_follow_the_schedule(make_agent: MakeAgent, schedule: str, last: float) -> None:
+def test_the_step_sizes_follow_the_schedule(make_agent: MakeAgent, schedule: Schedule, last: float) -> None:
     critic = make_critic("energy", (2,))
-    agent = make_agent(
-        replace(SMALL, learning_rate=1e-3, critic_learning_rate=1e-3, lr_schedule=schedule), critic=critic
-    )  # type: ignore[arg-type]
+    config = replace(SMALL, learning_rate=1e-3, critic_learning_rate=1e-3, lr_schedule=schedule)
+    agent = make_agent(config, critic=critic)
     agent.learn(4 * 48)  # four iterations; the last starts with a quarter of the run to go
     assert agent.policy_optimizer.param_groups[0]["lr"] == pytest.approx(1e-3 * last)
     assert agent.value_optimizer.param_groups[0]["lr"] == pytest.approx(1e-3 * last)

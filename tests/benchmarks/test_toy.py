@@ -6,7 +6,16 @@ from dataclasses import replace
 import pytest
 
 from benchmarks import toy
-from benchmarks.report import compared, load_results, values, verdict, write_report
+from benchmarks.report import (
+    README_END,
+    README_START,
+    compared,
+    load_results,
+    values,
+    verdict,
+    write_readme,
+    write_report,
+)
 from benchmarks.suite import TOY, find
 from diffusion_env.checkpoints import write_json
 
@@ -78,6 +87,19 @@ def test_report_holds_the_measured_numbers(trial, config):
         write_json(elsewhere / path.name, json.loads(path.read_text()))
     write_json(elsewhere / "ddpm_10_seed0.json", changed)
     assert line not in write_report(elsewhere, TOY)
+
+
+def test_the_readme_gets_the_short_table_between_its_markers(trial, config, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{README_START}\nold\n{README_END}\nafter\n")
+    for _ in range(2):  # writing it again changes nothing
+        write_readme(readme, config.results, TOY)
+        text = readme.read_text()
+        assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
+        assert [line.split("`")[1] for line in text.splitlines() if "`" in line] == ["floor", "ddpm_10", "sft_pg_short"]
+    readme.write_text("no markers")
+    with pytest.raises(ValueError, match="must hold the lines"):
+        write_readme(readme, config.results, TOY)
 
 
 def test_finished_runs_are_not_repeated(trial, config, monkeypatch):
