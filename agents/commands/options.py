@@ -11,8 +11,8 @@ from tyro.conf import arg
 from agents.config import SFTPGConfig
 from diffusion_env.config import EvaluationConfig, PretrainConfig
 
-TOTAL_TIMESTEPS = 4_000_000
-"""Environment steps of the demo's training, and of ``train`` unless told: about 100 s on one core."""
+TOTAL_TIMESTEPS = 3_200_000
+"""Environment steps of the demo's training, and of ``train`` unless told: about 80 s on one core."""
 BASELINES = ("ddpm-1000", "ddpm-100", "ddpm-10", "ddim-10")
 
 Flat = arg(name="")  # options of a nested configuration without its name in front
