@@ -1,8 +1,9 @@
 r"""SFT-PG: shortcut fine-tuning with policy gradient (Fan & Lee, ICML 2023), algorithm 1 on one page.
 
 Letters: theta the sampler's weights; B trajectories per rollout, K steps; x[k] the state after k steps, x_0 = x[K] the
-sample; f the critic, high on data; V(x[k], k) the baseline; A = f(x_0) - V(x[k], k). The theorem (4.1): the IPM's
-gradient is -E[ f(x_0) sum_k grad log p_theta(x[k+1] | x[k]) ], so maximising f by policy gradient minimises the IPM.
+sample; f the critic, high on data; V(x[k], k) the baseline; A the advantage of a step, f(x_0) - V(x[k], k) as published
+(gae_lambda = 1) or its lambda-average. The theorem (4.1): the IPM's gradient is -E[ f(x_0) sum_k grad log
+p_theta(x[k+1] | x[k]) ], so maximising f by policy gradient minimises the IPM.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ class SFTPG(Agent):
         return {**metrics, "value_grad_norm": descend("value", loss, self.value_optimizer, self.iteration)}
 
     def _update_policy(self, buffer: list[Trajectories]) -> Metrics:
-        """One step on theta: - mean[ (f(x_0) - V(x[k], k)) log p_theta(x[k+1] | x[k]) ], f and V of now."""
+        """One step on theta: - mean[ A log p_theta(x[k+1] | x[k]) ], with f and V of now."""
         x, x_next, k, advantage, old_log_prob = self._transitions(buffer)
         log_prob = self.policy(x, k).log_prob(x_next)
         loss, metrics = score_function_loss(log_prob, advantage)
