@@ -7,6 +7,7 @@ SW2, evaluation excluded; (d) with ``--official``, the same of the official toy 
 
 from __future__ import annotations
 
+import json
 import resource
 import statistics
 import time
@@ -154,6 +155,15 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join([*lines, *_official_lines(result)])
 
 
+def write_report(path: Path) -> str:
+    """Write the tables of the JSON at ``path`` beside it, as .md, and return them."""
+    result = json.loads(path.read_text())
+    machine = f"{result['machine']['processor']}, {result['machine']['cores']} cores, one torch thread"
+    text = f"# Speed\n\nFrom {path.name}: {machine}, device {result['device']}.\n\n{table(result)}\n"
+    path.with_suffix(".md").write_text(text)
+    return text
+
+
 def _official_lines(result: dict[str, Any]) -> list[str]:
     if result["official"] is None:
         return []
@@ -172,7 +182,7 @@ def _spread(label: str, values: list[float | None]) -> str:
 
 
 def main(config: SpeedConfig) -> None:
-    """Time everything, write the JSON, print the tables."""
+    """Time everything, write the JSON and beside it the tables as Markdown."""
     torch.set_num_threads(1)
     result = {
         **manifest(),
@@ -182,7 +192,7 @@ def main(config: SpeedConfig) -> None:
         "official": None if config.official is None else time_official(config.official),
     }
     write_json(config.output, result)
-    print(table(result))
+    print(write_report(config.output))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,9 @@ import pytest
 
 from agents.callbacks import Measurement
 from benchmarks import speed
+from benchmarks.manifest import manifest
 from benchmarks.official import parse, time_official
+from diffusion_env.checkpoints import write_json
 
 SCRIPT = """
 import argparse, cv2, torch
@@ -27,12 +29,14 @@ def test_walk_rate_times_the_three_ways():
     assert min(rates[key] for key in ("bare", "residual", "step", "residual_over_bare")) > 0
 
 
-def test_training_speed_and_its_table():
+def test_training_speed_and_its_table(tmp_path):
     config = speed.SpeedConfig(total_timesteps=12_800, every_iterations=1)
     run = speed.training_speed(0, config)
     assert run["trajectories_per_cpu_second"] * run["cpu_seconds"] == pytest.approx(1280)
     result = {"walk": [speed.walk_rate(2, speed.SpeedConfig(repeats=1, seconds=0.01))], "training": [run]}
-    text = speed.table({**result, "official": {"trajectories_per_cpu_second": 100.0}})
+    result |= {"official": {"trajectories_per_cpu_second": 100.0}, "device": "cpu", **manifest()}
+    text = speed.write_report(write_json(tmp_path / "speed.json", result))
+    assert (tmp_path / "speed.md").read_text() == text
     assert "not reached by all (-)" in text  # two iterations are too few
     assert f"ours / official: {run['trajectories_per_cpu_second'] / 100:.2f}" in text
 
