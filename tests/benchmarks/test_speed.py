@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import textwrap
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,10 @@ def test_training_speed_and_its_table(tmp_path):
     config = speed.SpeedConfig(total_timesteps=12_800, every_iterations=1)
     run = speed.training_speed(0, config)
     assert run["trajectories_per_cpu_second"] * run["cpu_seconds"] == pytest.approx(1280)
-    result = {"walk": [speed.walk_rate(2, speed.SpeedConfig(repeats=1, seconds=0.01))], "training": [run]}
+    result: dict[str, Any] = {
+        "walk": [speed.walk_rate(2, speed.SpeedConfig(repeats=1, seconds=0.01))],
+        "training": [run],
+    }
     result |= {"official": {"trajectories_per_cpu_second": 100.0}, "device": "cpu", **manifest()}
     text = speed.write_report(write_json(tmp_path / "speed.json", result))
     assert (tmp_path / "speed.md").read_text() == text
