@@ -251,7 +251,7 @@ def started(schedule: NoiseSchedule, num_steps: int) -> NoiseSchedule:
 
 
 # The spacings: on the swiss roll at K = 10, DDPM leaves 6.6 % of its samples off the support if uniform, 1.4 % if
-# quadratic (SW2 3.7, 4.6e-2), and those are the slowest to mend; DDIM is best uniform (SW2 2.4 against 3.3e-2).
+# quadratic (SW2 3.7, 4.6e-2), and those are the slowest to mend; DDIM is better uniform.
 SAMPLERS: dict[str, Callable[[NoiseSchedule, int], StepTable]] = {
     "ddpm": lambda s, k: ddpm(s, levels(k, s.num_levels, "quadratic"), final_std=FINAL_STD),
     "ddim": lambda s, k: ddim(s, levels(k, s.num_levels), eta=0.0),
