@@ -28,7 +28,7 @@ class SFTPGConfig:
     value_learning_rate: float = 1e-3
     """Adam's step size for the value function."""
     adam_beta1: float = 0.5
-    """Adam's decay of the mean gradient, for sampler and value function: 0.9 let them circle with the critic in trials."""
+    """Adam's decay of the mean gradient, for sampler and value function; 0.9 let them circle with the critic."""
     adam_beta2: float = 0.99
     """Adam's decay of the mean squared gradient, for sampler and value function."""
     lr_schedule: Schedule = "linear"
