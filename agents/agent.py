@@ -24,6 +24,7 @@ from torch import Tensor
 from agents.persistence import agent_metadata, agent_state, read_agent, restore_agent, saved_env_kwargs
 from agents.policy import DenoisingPolicy
 from agents.rollout import make_envs, required_denoiser
+from agents.sanity import SanityChecks
 from diffusion_env import ENV_ID
 from diffusion_env.checkpoints import save_checkpoint
 from diffusion_env.evaluation import EvaluationConfig, evaluate
@@ -63,7 +64,7 @@ class Agent(ABC):
         Raises ValueError where the data set has no pretrained denoiser.
         """
         self.env_id, self.num_envs, self.device = env_id, num_envs, torch.device(device)
-        self.config = self.config_class() if config is None else config
+        self.config = self.default_config() if config is None else config
         self.env_kwargs = dict(env_kwargs or {})
         self.seed = int.from_bytes(os.urandom(4), "little") >> 1 if seed is None else seed
         self.tensorboard_log = tensorboard_log
@@ -74,9 +75,15 @@ class Agent(ABC):
         self.num_timesteps, self.iteration, self.total_timesteps = 0, 0, 0
         # The next rollout's start; None while one is under way, so that whatever interrupts it restarts the episodes.
         self.next_start: Tensor | None = self.envs.reset(seed=self.seed)[0]["x"]
+        self.sanity = SanityChecks()
         self._logger: Logger | None = None
         self._callback: BaseCallback = CallbackList([])
         self.build(torch.Generator().manual_seed(self.seed))
+
+    @classmethod
+    @abstractmethod
+    def default_config(cls) -> Any:
+        """The configuration taken where none is given."""
 
     @property
     def train_critic(self) -> bool:
@@ -176,6 +183,7 @@ class Agent(ABC):
 
     def _log(self, metrics: Mapping[str, float | Tensor], fps: float) -> None:
         everything = {**metrics, **self.diagnostics(), "time/fps": int(fps), "time/iterations": self.iteration}
+        everything |= self.sanity({key: float(value) for key, value in everything.items()}, self.iteration)
         for key, value in everything.items():
             self.logger.record(key, float(value))
         self.logger.record("time/total_timesteps", self.num_timesteps)
@@ -249,7 +257,7 @@ class Agent(ABC):
         return self._sample(n, generator)
 
     def _sample(self, n: int, generator: torch.Generator) -> Tensor:
-        return self.envs.dataset.to_data(sample(self.sampler.table, self.sampler.net, n, generator))
+        return self.envs.dataset.to_data(sample(self.sampler.sampling_table, self.sampler.net, n, generator))
 
     def evaluate(self, config: EvaluationConfig | None = None) -> dict[str, Any]:
         """The metrics of `diffusion_env.evaluation.evaluate`, in data units, of the current sampler."""

@@ -17,7 +17,7 @@ from typing import Annotated, Union
 import tyro
 
 from agents.commands.options import Demo, Evaluate, Options, Pretrain, Sample, Train
-from agents.config import PRESETS
+from agents.presets import PRESETS
 
 DESCRIPTION = "Few-step diffusion samplers, fine-tuned by reinforcement learning with a learned critic."
 USAGE_ERROR, INTERRUPTED = 2, 130
@@ -46,8 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse(argv: Sequence[str]) -> Options:
     """The options in ``argv``; exits with a message and code 2 if they are wrong, and with 0 after ``--help``."""
-    preset = _preset(argv)
-    train = Train(algorithm=PRESETS[preset]) if preset in PRESETS else Train()
+    algo = _algo(argv)
+    train = Train(algorithm=PRESETS[algo].config) if algo in PRESETS else Train()
     # Every member is annotated at run time, which a static union cannot be.
     commands = Union[  # noqa: UP007
         Annotated[Demo, tyro.conf.subcommand("demo")],
@@ -60,11 +60,11 @@ def parse(argv: Sequence[str]) -> Options:
     return options
 
 
-def _preset(argv: Sequence[str]) -> str:
-    """What --preset says: it must be known before the parser, whose defaults (and help) it changes."""
+def _algo(argv: Sequence[str]) -> str:
+    """What --algo says: it must be known before the parser, whose options (and help) it changes."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--preset", default="default", nargs="?")
-    return str(parser.parse_known_args(argv)[0].preset)
+    parser.add_argument("--algo", default="sft_pg", nargs="?")
+    return str(parser.parse_known_args(argv)[0].algo)
 
 
 def _is_bad_input(error: Exception) -> bool:

@@ -12,9 +12,9 @@ def decayed(base: float, schedule: str, progress_remaining: float) -> float:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
-    """Set the step size of every parameter group."""
+    """Set the step size of every parameter group, times the group's "lr_scale" where it has one."""
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+        group["lr"] = learning_rate * group.get("lr_scale", 1.0)
 
 
 def refuse_non_finite(iteration: int, **values: Tensor) -> None:
@@ -42,8 +42,8 @@ def descend(
     Raises FloatingPointError that names ``name``, before any weight has changed, unless loss and norm are finite.
     """
     optimizer.zero_grad()
-    loss.backward()
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    loss.backward(inputs=weights)  # a loss that runs through critic and value leaves no gradient there
     norm = nn.utils.clip_grad_norm_(weights, float("inf") if max_grad_norm is None else max_grad_norm)
     refuse_non_finite(iteration, **{f"{name}_loss": loss.detach(), f"{name}_grad_norm": norm})
     optimizer.step()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -48,6 +48,11 @@ class Trajectories(NamedTuple):
     def x0(self) -> Tensor:
         """The finished samples x_0 = x[K], (B, *shape)."""
         return self.xs[-1]
+
+
+def concatenated(buffer: Sequence[Trajectories]) -> Trajectories:
+    """The trajectories of several rollouts as one batch."""
+    return Trajectories(torch.cat([t.xs for t in buffer], dim=1), torch.cat([t.log_prob for t in buffer], dim=1))
 
 
 @torch.no_grad()

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from agents.config import PAPER_TOY, SFTPGConfig
+from agents.config import AgentConfig
+from agents.presets import preset
 
 Prior = Literal["calibrated", "published"]
 
@@ -28,7 +29,7 @@ class Row:
     """Name of the step table."""
     expected: str = ""
     """The published or officially measured SW2 x 100, "" where there is none."""
-    config: SFTPGConfig | None = None
+    config: AgentConfig | None = None
     """Hyper-parameters of SFT-PG; None leaves the network untouched."""
     critic: str = "energy"
     """The reward that trains it."""
@@ -40,11 +41,13 @@ class Row:
 
 NUM_ENVS = 128
 SHORT_STEPS, FULL_STEPS = 4_000_000, 10_000_000
-PAPER_STEPS = 4_800 * PAPER_TOY.n_critic * NUM_ENVS * 10
+PAPER_STEPS = 4_800 * preset("sft_pg_paper").n_critic * NUM_ENVS * 10
 """4,800 policy steps, each after 5 rollouts of 128 trajectories of 10 steps: the official 300 epochs."""
 
-OURS = Row("sft_pg", "calibrated", 10, "ddpm", config=SFTPGConfig())
-PAPER = Row("sft_pg_paper", "published", 10, "published_toy", config=PAPER_TOY, total_timesteps=PAPER_STEPS)
+OURS = Row("sft_pg", "calibrated", 10, "ddpm", config=preset("sft_pg"))
+PAPER = Row(
+    "sft_pg_paper", "published", 10, "published_toy", config=preset("sft_pg_paper"), total_timesteps=PAPER_STEPS
+)
 
 TOY: tuple[Row, ...] = (
     Row("floor", "calibrated", 0, "", "0.69"),

@@ -32,7 +32,17 @@ class GaussianStep:
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """mean + std * z, shape (*batch, *shape)."""
         z = torch.randn(self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype)
+        return self.at(z)
+
+    def at(self, z: Tensor) -> Tensor:
+        """mean + std * z for a standard normal ``z`` (*batch, *shape), differentiable in mean and std."""
         return torch.addcmul(self.mean, self.std, z)
+
+    def entropy(self) -> Tensor:
+        """Differential entropy in nats, summed over the event, shape (*batch,)."""
+        self._refuse_noiseless("take the entropy of")
+        per_component = self.std.log() + _LOG_SQRT_2PI + 0.5
+        return sum_event(per_component.expand_as(self.mean), self.event_dims)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log N(x; mean, std^2 I), **summed** over the event, shape (*batch,).

@@ -9,9 +9,10 @@ import torch
 
 from agents.callbacks import CHECKPOINT
 from agents.commands.options import BASELINES, Evaluate
+from agents.ipm_agent import IPMAgent
 from agents.persistence import versions
+from agents.registry import load_agent
 from agents.report import Row, format_table, row_name, untouched_rows
-from agents.sft_pg import SFTPG
 from diffusion_env.assembly import usable_device
 from diffusion_env.checkpoints import write_json
 from diffusion_env.config import EvaluationConfig
@@ -30,7 +31,7 @@ def run(options: Evaluate, command: str) -> None:
 
 def _trained(options: Evaluate) -> tuple[list[Row], Row]:
     assert options.checkpoint is not None
-    agent = SFTPG.load(checkpoint_in(options.checkpoint), device=usable_device(options.device))
+    agent = load_agent(checkpoint_in(options.checkpoint), device=usable_device(options.device))
     ours = trained_row(agent, options.evaluation)
     if options.samplers is None:
         return [ours], {"name": "floor", "num_steps": None, **floor(agent.envs.dataset, options.evaluation)}
@@ -48,12 +49,12 @@ def _untouched(options: Evaluate, default: tuple[str, ...]) -> tuple[list[Row], 
     )
 
 
-def trained_row(agent: SFTPG, config: EvaluationConfig) -> Row:
+def trained_row(agent: IPMAgent, config: EvaluationConfig) -> Row:
     """The row of a trained agent."""
     return {"name": agent_name(agent), "num_steps": agent.envs.table.num_steps, **agent.evaluate(config)}
 
 
-def agent_name(agent: SFTPG) -> str:
+def agent_name(agent: IPMAgent) -> str:
     """As it stands in tables: SFT-PG-10."""
     return row_name(agent.name, agent.envs.table.num_steps)
 

@@ -8,12 +8,15 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from agents.config import SFTPGConfig
+from agents.config import AgentConfig, PolicyGradientConfig
 from diffusion_env.config import EvaluationConfig, PretrainConfig
 
 TOTAL_TIMESTEPS = 4_000_000
 """Environment steps of the demo's training, and of ``train`` unless told: about 90 s on one core."""
 BASELINES = ("ddpm-1000", "ddpm-100", "ddpm-10", "ddim-10")
+
+Algorithm = Literal["sft_pg", "sft_pg_paper", "reinforce", "ddpo", "dpok", "grpo", "rwr", "dxdp", "pathwise"]
+"""The rows of `agents.presets`."""
 
 Flat = arg(name="")  # options of a nested configuration without its name in front
 
@@ -56,7 +59,7 @@ class Demo:
     """Whether the untouched samplers are measured by a second process while the first one trains."""
     progress_bar: bool = True
     """Whether a progress bar shows the current SW2."""
-    algorithm: Annotated[SFTPGConfig, Flat] = field(default_factory=SFTPGConfig)
+    algorithm: Annotated[PolicyGradientConfig, Flat] = field(default_factory=PolicyGradientConfig)
     evaluation: Annotated[EvaluationConfig, Flat] = field(default_factory=EvaluationConfig)
 
     def __post_init__(self) -> None:
@@ -80,7 +83,10 @@ class Pretrain:
 
 @dataclass(frozen=True)
 class Train:
-    """Fine-tune a few-step sampler with SFT-PG; watch it with `tensorboard --logdir runs`."""
+    """Fine-tune a few-step sampler; watch it with `tensorboard --logdir runs`.
+
+    --algo chooses the algorithm and where its options start; `train --algo NAME --help` shows them.
+    """
 
     dataset: str = "swiss_roll"
     """A named data set, or a path to a .npz file or a folder of images (with --denoiser)."""
@@ -101,7 +107,7 @@ class Train:
     seed: int = 0
     """Seed of everything."""
     output: Path | None = None
-    """Folder of the run; None takes the next free runs/sft_pg-DATASET-K-N. A run is never written over another."""
+    """Folder of the run; None takes the next free runs/ALGO-DATASET-K-N. A run is never written over another."""
     resume: Path | None = None
     """Folder of an interrupted run to continue exactly, with all its own options; give no other option."""
     measure_every: int = 40
@@ -118,9 +124,9 @@ class Train:
     """Torch threads; more than one slows small networks where cores are shared."""
     progress_bar: bool = True
     """Whether a progress bar shows the current SW2."""
-    preset: Literal["default", "paper"] = "default"
-    """Where the options of the algorithm start: ours, or the swiss-roll setting of Fan & Lee 2023."""
-    algorithm: Annotated[SFTPGConfig, Flat] = field(default_factory=SFTPGConfig)
+    algo: Algorithm = "sft_pg"
+    """The algorithm, a row of the preset table with its options; sft_pg_paper is the published setting of sft_pg."""
+    algorithm: Annotated[AgentConfig, Flat] = field(default_factory=PolicyGradientConfig)
 
     def __post_init__(self) -> None:
         _refuse_below_one(self, "total_timesteps", "measure_every", "checkpoint_every", "log_interval", "threads")

@@ -10,7 +10,7 @@ import torch
 
 from agents.commands.evaluate import checkpoint_in
 from agents.commands.options import Sample
-from agents.sft_pg import SFTPG
+from agents.registry import load_agent
 from diffusion_env.assembly import usable_device
 
 
@@ -20,7 +20,7 @@ def run(options: Sample, command: str) -> None:
     torch.set_num_threads(options.threads)
     if options.n < 1:
         raise ValueError(f"--n is the number of samples, at least 1; received {options.n}.")
-    agent = SFTPG.load(checkpoint_in(options.checkpoint), device=usable_device(options.device))
+    agent = load_agent(checkpoint_in(options.checkpoint), device=usable_device(options.device))
     samples = agent.sample(options.n, options.seed).numpy(force=True)
     print(f"Wrote {_write(options.output, samples)}: x, {samples.dtype} {samples.shape}, data units")
 

@@ -11,9 +11,10 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.callbacks import Checkpoint, SamplerEvaluation, SamplerProgressBar
 from agents.commands.options import Train
-from agents.config import PRESETS, describe
+from agents.config import describe
+from agents.presets import PRESETS
+from agents.registry import agent_class, load_agent
 from agents.run_folder import RunFolder, next_folder
-from agents.sft_pg import SFTPG
 from diffusion_env.assembly import usable_device
 from diffusion_env.critics.factory import CRITICS
 from diffusion_env.datasets import DATASETS, DIGITS
@@ -25,14 +26,14 @@ def run(options: Train, command: str) -> None:
     if options.resume is not None:
         resume(options)
         return
-    agent = SFTPG(
+    agent = agent_class(PRESETS[options.algo].agent)(
         num_envs=options.num_envs,
         config=options.algorithm,
         env_kwargs=env_kwargs(options),
         seed=options.seed,
         device=usable_device(options.device),
     )
-    output = options.output or next_folder("runs", f"sft_pg-{agent.envs.dataset.name}-{options.num_steps}")
+    output = options.output or next_folder("runs", f"{options.algo}-{agent.envs.dataset.name}-{options.num_steps}")
     folder = RunFolder.create(output, run_config(options, command))
     agent.set_logger(folder.logger())
     print(f"{describe(options.algorithm)}\nWriting {folder.path}; watch it with: tensorboard --logdir {folder.path}")
@@ -44,7 +45,7 @@ def run(options: Train, command: str) -> None:
 def resume(options: Train) -> None:
     """Continue the run in ``options.resume`` with the options it was started with."""
     assert options.resume is not None
-    if replace(options, resume=None) != Train(algorithm=PRESETS["default"]):
+    if replace(options, resume=None) != Train():
         raise ValueError(
             "--resume continues a run exactly, with the options it was started with; give no other option beside it. "
             "To train a sampler differently, start a new run."
@@ -52,7 +53,7 @@ def resume(options: Train) -> None:
     folder = RunFolder.open(options.resume)
     recorded = recorded_options(folder)
     torch.set_num_threads(recorded.threads)
-    agent = SFTPG.load(folder.checkpoint, device=usable_device(recorded.device))
+    agent = load_agent(folder.checkpoint, device=usable_device(recorded.device))
     agent.set_logger(folder.logger(agent.num_timesteps))
     print(f"Continuing {folder.path} at {agent.num_timesteps:,} environment steps.")
     evaluation = SamplerEvaluation(recorded.measure_every, recorded.measure_samples)
@@ -84,12 +85,12 @@ def recorded_options(folder: RunFolder) -> Train:
     """The options in config.json; ValueError if they are not those of a training run."""
     try:
         recorded = dict(folder.config["options"])
-        algorithm = PRESETS["default"].__class__(**recorded.pop("algorithm"))
-        return Train(**recorded, algorithm=algorithm)
+        config_class = type(PRESETS[recorded["algo"]].config)
+        return Train(**recorded | {"algorithm": config_class(**recorded["algorithm"])})
     except (KeyError, TypeError) as error:
         raise ValueError(
             f"{folder.path / 'config.json'} does not hold the options of `ddpm-shortcut train` ({error}), so this run "
-            "cannot be continued from the command line; `agents.SFTPG.load` can still read its checkpoint."
+            "cannot be continued from the command line; `agents.load_agent` can still read its checkpoint."
         ) from error
 
 

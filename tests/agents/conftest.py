@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from agents.config import SFTPGConfig
+from agents.config import PolicyGradientConfig
 from agents.sft_pg import SFTPG
 from diffusion_env.critics import EnergyCritic
 from diffusion_env.datasets import Dataset
@@ -17,7 +17,7 @@ from diffusion_env.denoisers import EpsMLP
 from diffusion_env.schedules import make_schedule
 
 MEAN, STD = (1.0, -0.5), 0.5
-SMALL = SFTPGConfig(n_critic=2, value_width=16, value_depth=1)
+SMALL = PolicyGradientConfig(n_critic=2, value_width=16, value_depth=1)
 
 
 @pytest.fixture(scope="session")
@@ -66,7 +66,7 @@ def make_agent(gaussian: Dataset, denoiser: EpsMLP) -> Callable[..., SFTPG]:
     """``make_agent(config, num_steps, num_envs, seed, critic, tensorboard_log, **more env_kwargs)``."""
 
     def make(
-        config: SFTPGConfig = SMALL,
+        config: PolicyGradientConfig = SMALL,
         num_steps: int = 3,
         num_envs: int = 8,
         seed: int = 0,

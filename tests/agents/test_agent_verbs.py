@@ -20,7 +20,7 @@ from stable_baselines3.common.callbacks import (
 from stable_baselines3.common.monitor import Monitor
 from torch import Tensor, nn
 
-from agents.config import SFTPGConfig
+from agents.config import PolicyGradientConfig
 from agents.sft_pg import SFTPG
 from diffusion_env.critics import EnergyCritic, FrozenCritic
 from diffusion_env.datasets import Dataset, load_dataset
@@ -29,7 +29,7 @@ from diffusion_env.evaluation import EvaluationConfig
 from diffusion_env.pretrain import PretrainConfig, pretrain
 
 MakeAgent = Callable[..., SFTPG]
-SMALL = SFTPGConfig(n_critic=2, value_width=16, value_depth=1)
+SMALL = PolicyGradientConfig(n_critic=2, value_width=16, value_depth=1)
 ITERATION = 2 * 3 * 8  # environment steps of make_agent's defaults
 
 

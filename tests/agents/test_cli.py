@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents import PRESETS, SFTPG, SFTPGConfig
+from agents import PRESETS, SFTPG, PolicyGradientConfig
 from agents.cli import main, parse
 from agents.commands.options import Demo, Evaluate, Options, Pretrain, Sample, Train
 from agents.report import format_table, split_sampler
@@ -74,7 +74,7 @@ def test_defaults_are_those_of_the_dataclasses(command: type) -> None:
 OTHER = {"lr_schedule": "constant", "minibatch_size": "7", "max_grad_norm": "None"}
 
 
-@pytest.mark.parametrize("name", [field.name for field in fields(SFTPGConfig)])
+@pytest.mark.parametrize("name", [field.name for field in fields(PolicyGradientConfig)])
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_every_hyper_parameter_can_be_set_over_each_preset(preset: str, name: str) -> None:
     default = getattr(PRESETS[preset], name)
@@ -82,7 +82,7 @@ def test_every_hyper_parameter_can_be_set_over_each_preset(preset: str, name: st
     options = parse(["train", "--preset", preset, f"--{name.replace('_', '-')}", text])
     assert isinstance(options, Train)
     assert str(getattr(options.algorithm, name)) in (text, str(float(text)) if text[0].isdigit() else text)
-    others = [field.name for field in fields(SFTPGConfig) if field.name != name]
+    others = [field.name for field in fields(PolicyGradientConfig) if field.name != name]
     assert all(getattr(options.algorithm, other) == getattr(PRESETS[preset], other) for other in others)
 
 

@@ -9,7 +9,7 @@ import pytest
 from agents.callbacks import CURVE_SEED
 from agents.commands.demo import PICTURE_SEED, run
 from agents.commands.options import BASELINES, Demo
-from agents.config import SFTPGConfig
+from agents.config import PolicyGradientConfig
 from diffusion_env.config import EvaluationConfig
 
 ROW = {"name", "num_steps", "sw2_mean", "sw2_low", "sw2_high", "w1_mean", "off_support"}
@@ -27,7 +27,7 @@ def small_demo(points_file: Path, denoiser_file: Path, output: Path, parallel: b
         measure_every=2,
         parallel=parallel,
         progress_bar=parallel,
-        algorithm=SFTPGConfig(value_width=8),
+        algorithm=PolicyGradientConfig(value_width=8),
         evaluation=EvaluationConfig(num_samples=60, w1_samples=50, seeds=(0, 1)),
     )
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from agents.config import SFTPGConfig
+from agents.config import PolicyGradientConfig
 from agents.sft_pg import SFTPG
 from diffusion_env.critics import EnergyCritic
 from diffusion_env.datasets import Dataset
@@ -18,7 +18,7 @@ from diffusion_env.denoisers import EpsMLP
 from diffusion_env.metrics import sliced_wasserstein
 
 MakeAgent = Callable[..., SFTPG]
-CONFIG = SFTPGConfig(
+CONFIG = PolicyGradientConfig(
     n_critic=2, learning_rate=1e-3, critic_learning_rate=2e-3, lr_schedule="constant", value_width=32, ema_decay=0.9
 )
 FASTER = replace(CONFIG, learning_rate=3e-3)  # safe where the reward stands still
@@ -29,7 +29,7 @@ SOLVING_ITERATIONS = 120
 
 @pytest.fixture
 def learner(make_agent: MakeAgent, standard_normal: EpsMLP) -> MakeAgent:
-    def make(config: SFTPGConfig = CONFIG, seed: int = 0, **env_kwargs: object) -> SFTPG:
+    def make(config: PolicyGradientConfig = CONFIG, seed: int = 0, **env_kwargs: object) -> SFTPG:
         critic = env_kwargs.pop("critic", EnergyCritic((2,), seed, gamma=1.0, width=64))
         return make_agent(config, NUM_STEPS, NUM_ENVS, seed, critic, denoiser=standard_normal, **env_kwargs)
 

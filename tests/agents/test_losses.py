@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from agents.losses import advantages, explained_variance, ratio_error, score_function_loss, value_loss
+from agents.advantages import advantages
+from agents.losses import explained_variance, ratio_error, score_function_loss, value_loss
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from agents.config import SFTPGConfig
+from agents.config import PolicyGradientConfig
 from agents.persistence import versions
 from agents.sft_pg import SFTPG
 from diffusion_env.checkpoints import CheckpointError, load_checkpoint
@@ -17,7 +17,7 @@ from diffusion_env.critics import make_critic
 
 MakeAgent = Callable[..., SFTPG]
 World = dict[str, object]
-CONFIG = SFTPGConfig(n_critic=2, value_width=16, value_depth=1)
+CONFIG = PolicyGradientConfig(n_critic=2, value_width=16, value_depth=1)
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from torch import Tensor
 
-from agents.config import SFTPGConfig
+from agents.config import PolicyGradientConfig
 from agents.sft_pg import SFTPG
 
-CONFIG = SFTPGConfig(n_critic=2, value_width=16, value_depth=1, ema_decay=0.5, learning_rate=1e-2)
+CONFIG = PolicyGradientConfig(n_critic=2, value_width=16, value_depth=1, ema_decay=0.5, learning_rate=1e-2)
 NUM_ENVS, ITERATIONS = 8, 6
 STEPS = 2 * 2 * NUM_ENVS * ITERATIONS  # K = 2 steps in small_world, n_critic = 2
 World = dict[str, object]
@@ -43,7 +43,7 @@ class SaveThenDie(BaseCallback):
         return True
 
 
-def new_agent(world: World, critic: str, config: SFTPGConfig = CONFIG, seed: int = 0) -> SFTPG:
+def new_agent(world: World, critic: str, config: PolicyGradientConfig = CONFIG, seed: int = 0) -> SFTPG:
     return SFTPG(config=config, num_envs=NUM_ENVS, env_kwargs={**world, "critic": critic}, seed=seed)
 
 
@@ -143,7 +143,7 @@ SCRIPT = """
 import os, signal, sys, torch
 torch.set_num_threads(1)
 from stable_baselines3.common.callbacks import BaseCallback
-from agents.config import SFTPGConfig
+from agents.config import PolicyGradientConfig
 from agents.sft_pg import SFTPG
 
 class SaveThenDie(BaseCallback):
@@ -154,7 +154,7 @@ class SaveThenDie(BaseCallback):
             os.kill(os.getpid(), signal.SIGKILL)
         return True
 
-config = SFTPGConfig(n_critic=2, value_width=16, value_depth=1, ema_decay=0.5, learning_rate=1e-2)
+config = PolicyGradientConfig(n_critic=2, value_width=16, value_depth=1, ema_decay=0.5, learning_rate=1e-2)
 world = dict(dataset=sys.argv[2], denoiser=sys.argv[3], num_steps=2, critic="energy")
 SFTPG(config=config, num_envs=8, env_kwargs=world, seed=0).learn(192, SaveThenDie(), log_interval=1)
 """

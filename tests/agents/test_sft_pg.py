@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from agents.config import PRESETS, Schedule, SFTPGConfig, describe
+from agents.config import PolicyGradientConfig, Schedule, describe
+from agents.presets import PRESETS
 from agents.policy import DenoisingPolicy
 from agents.rollout import Trajectories
 from agents.sft_pg import MAX_RATIO_ERROR, SFTPG
@@ -17,7 +18,7 @@ from diffusion_env.critics import BaselineCritic, Critic, make_critic
 from diffusion_env.law import GaussianStep
 
 MakeAgent = Callable[..., SFTPG]
-SMALL = SFTPGConfig(n_critic=2, value_width=16, value_depth=1)
+SMALL = PolicyGradientConfig(n_critic=2, value_width=16, value_depth=1)
 ALL = {"policy", "value", "critic", "pretrained"}
 
 
@@ -306,14 +307,14 @@ BAD: dict[str, list[Any]] = {
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BAD.items() for value in values])
 def test_bad_hyper_parameters_are_named(name: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=rf"SFTPGConfig\.{name} must be .*; received {value!r}"):
-        SFTPGConfig(**{name: value})
+    with pytest.raises(ValueError, match=rf"PolicyGradientConfig\.{name} must be .*; received {value!r}"):
+        PolicyGradientConfig(**{name: value})
 
 
 def test_every_field_is_checked_frozen_and_described() -> None:
-    config = SFTPGConfig()
+    config = PolicyGradientConfig()
     assert set(BAD) == {field.name for field in fields(config)}
     assert all(f"{field.name} = {getattr(config, field.name)!r}" in describe(config) for field in fields(config))
     with pytest.raises(AttributeError):
         config.n_critic = 3  # type: ignore[misc]
-    assert SFTPGConfig(learning_rate=0, minibatch_size=1, max_grad_norm=None, ema_decay=0).minibatch_size == 1
+    assert PolicyGradientConfig(learning_rate=0, minibatch_size=1, max_grad_norm=None, ema_decay=0).minibatch_size == 1

@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from agents.losses import advantages, score_function_loss
+from agents.advantages import advantages
+from agents.losses import score_function_loss
 from agents.policy import DenoisingPolicy, all_rows
 from agents.rollout import Trajectories, collect
 from diffusion_env import ENV_ID
