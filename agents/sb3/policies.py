@@ -1,0 +1,169 @@
+r"""The pretrained denoiser inside stable-baselines3's actor-critic, for ``action_mode="step"``.
+
+Letters: k the row of the step table, x[k] the state, D the number of components of x. The Gaussian law of a row,
+N(mean, std^2 I) over x[k+1], is the law N((mean - x_coef x[k]) / action_scale, (std / action_scale)^2 I) over actions.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.distributions import DiagGaussianDistribution
+from stable_baselines3.common.policies import MultiInputActorCriticPolicy
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.type_aliases import Schedule
+from torch import Tensor, nn
+
+from agents.rollout import required_denoiser
+from agents.sb3.vec_env import DDPMShortcutVecEnv
+from diffusion_env.denoisers import Denoiser
+from diffusion_env.tables import StepTable
+
+
+class ParticleFeatures(BaseFeaturesExtractor):
+    """(B, D + K + 1): the flattened x, then the one-hot step."""
+
+    def __init__(self, observation_space: spaces.Dict) -> None:
+        x, step = observation_space["x"], observation_space["step"]
+        assert isinstance(x, spaces.Box) and isinstance(step, spaces.Discrete)
+        super().__init__(observation_space, math.prod(x.shape) + int(step.n))
+
+    def forward(self, observations: dict[str, Tensor]) -> Tensor:
+        """From SB3's preprocessed observation; its steps are one-hot already."""
+        return torch.cat([observations["x"].flatten(1), observations["step"].flatten(1)], dim=1)
+
+
+class DenoisingActor(nn.Module):
+    """The mean (B, D) of a sampler's "step" actions at `ParticleFeatures` (B, D + K + 1), and their std per row.
+
+    The mean of x[k+1] is x_coef x[k] + eps_coef eps, so the mean action is eps_coef eps / action_scale.
+    """
+
+    time: Tensor
+    eps_gain: Tensor
+    log_std: Tensor  # (K,)
+
+    def __init__(self, denoiser: Denoiser, table: StepTable, learn_std: bool) -> None:
+        super().__init__()
+        if not isinstance(denoiser, nn.Module):
+            raise TypeError(f"A policy needs a trainable denoiser (an nn.Module); received {type(denoiser).__name__}.")
+        self.net = copy.deepcopy(denoiser).requires_grad_(True)  # shipped networks are loaded frozen
+        self.shape, self.dim = tuple(denoiser.shape), math.prod(denoiser.shape)
+        row = table.rows(torch.arange(table.num_steps), 0)
+        self.register_buffer("time", table.time)
+        self.register_buffer("eps_gain", row.eps_coef / row.action_scale)
+        log_std = (row.std / row.action_scale).log()
+        if learn_std:
+            self.log_std = nn.Parameter(log_std)
+        else:  # not a frozen parameter: TRPO asks for the gradient of every parameter
+            self.register_buffer("log_std", log_std)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """See the class; each entry of the batch may be in a row of its own."""
+        x, k = features[:, : self.dim].unflatten(1, self.shape), self.rows(features)
+        return self.eps_gain[k].unsqueeze(1) * self.net(x, self.time[k]).flatten(1)
+
+    def rows(self, features: Tensor) -> Tensor:
+        """The row (B,) each entry is in; a finished sample, which no action moves, counts for the last."""
+        return features[:, self.dim :].argmax(dim=1).clamp(max=len(self.time) - 1)
+
+
+class DenoisingActorCriticPolicy(MultiInputActorCriticPolicy):
+    """SB3's actor-critic whose actor is a copy of the pretrained sampler; for PPO, A2C and TRPO in "step" mode.
+
+    Before training it acts exactly as the pretrained sampler does (but for SB3's clipping at the box). The denoiser
+    trains; the value network sees x and the one-hot step. SB3 pickles ``policy_kwargs`` when it saves a model.
+
+    Args:
+        observation_space: the environment's.
+        action_space: the environment's.
+        lr_schedule: SB3's; one learning rate for actor and value network.
+        denoiser: what to start from; it is copied, never trained itself.
+        table: the step table, every row with noise.
+        learn_std: whether the std of each row is learned too (one number per row); otherwise it is the table's.
+        value_arch: units of the value network's hidden layers.
+        use_sde: must be False.
+        optimizer_class: of all parameters.
+        optimizer_kwargs: its arguments, but for the learning rate.
+
+    Raises ValueError for a table with a noiseless row, which has no log-probability, and for ``use_sde``.
+    """
+
+    action_net: DenoisingActor
+    action_dist: DiagGaussianDistribution
+
+    def __init__(
+        self,
+        observation_space: spaces.Dict,
+        action_space: spaces.Box,
+        lr_schedule: Schedule,
+        denoiser: Denoiser,
+        table: StepTable,
+        learn_std: bool = False,
+        value_arch: Sequence[int] = (128, 128),
+        use_sde: bool = False,
+        optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
+        optimizer_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        _check(table, use_sde)
+        self._actor_kwargs: dict[str, Any] = {"denoiser": denoiser, "table": table, "learn_std": learn_std}
+        self._value_arch = tuple(value_arch)
+        super().__init__(
+            observation_space,
+            action_space,
+            lr_schedule,
+            net_arch={"pi": [], "vf": list(value_arch)},
+            activation_fn=nn.SiLU,
+            features_extractor_class=ParticleFeatures,
+            normalize_images=False,
+            optimizer_class=optimizer_class,
+            optimizer_kwargs=optimizer_kwargs,
+        )
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        super()._build(lr_schedule)
+        # After SB3's orthogonal initialisation, which would overwrite the pretrained weights.
+        self.action_net = DenoisingActor(**self._actor_kwargs)
+        del self.log_std  # SB3's is one number for all rows
+        arguments: dict[str, Any] = {"lr": lr_schedule(1), **self.optimizer_kwargs}
+        self.optimizer = self.optimizer_class(self.parameters(), **arguments)
+
+    def _get_action_dist_from_latent(self, latent_pi: Tensor) -> DiagGaussianDistribution:
+        # The latent is the features: there are no layers before `DenoisingActor`.
+        log_std = self.action_net.log_std[self.action_net.rows(latent_pi)].unsqueeze(1)
+        return self.action_dist.proba_distribution(self.action_net(latent_pi), log_std)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        theirs = super()._get_constructor_parameters()
+        kept = ("observation_space", "action_space", "lr_schedule", "use_sde", "optimizer_class", "optimizer_kwargs")
+        return {key: theirs[key] for key in kept} | self._actor_kwargs | {"value_arch": self._value_arch}
+
+
+def denoising_policy_kwargs(env: DDPMShortcutVecEnv, learn_std: bool = False) -> dict[str, Any]:
+    """``policy_kwargs`` that start `DenoisingActorCriticPolicy` from the environment's own sampler.
+
+    Raises ValueError where there is no pretrained denoiser, and for an environment that is not in "step" mode.
+    """
+    mode = env.action_mode
+    if mode != "step":
+        raise ValueError(
+            f"DenoisingActorCriticPolicy gives 'step' actions but the environment's action_mode is {mode!r}, where "
+            "SB3's own 'MultiInputPolicy' already starts at the pretrained sampler. Use that, or action_mode='step'."
+        )
+    return {"denoiser": required_denoiser(env.envs), "table": env.table, "learn_std": learn_std}
+
+
+def _check(table: StepTable, use_sde: bool) -> None:
+    if use_sde:
+        raise ValueError("The sampler's own noise is the exploration: DenoisingActorCriticPolicy needs use_sde=False.")
+    if not all(table.noisy_rows):
+        raise ValueError(
+            f"Rows {[k for k, noisy in enumerate(table.noisy_rows) if not noisy]} of the table {table.name!r} have std "
+            "0: their actions have no log-probability. Give every row noise (sampler='ddpm', or DDIM with eta > 0 and "
+            "final_std > 0)."
+        )

@@ -1,0 +1,156 @@
+"""stable-baselines3's algorithms on this task: hyper-parameters by hand for the 2-D data sets at K = 10, in one table.
+
+All rows: gamma 1, since the only reward comes at a fixed time and the value function is its expectation; step sizes
+that fall linearly to zero, since a sampler whose critic learns too circles to the end at a constant one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, Literal
+
+from stable_baselines3 import SAC, TD3
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.utils import LinearSchedule
+
+from agents.sb3.policies import DenoisingActorCriticPolicy, denoising_policy_kwargs
+from agents.sb3.relabelling import relabelling
+from agents.sb3.starts import start_at_pretrained, unit_entropy, unit_noise
+from agents.sb3.vec_env import DDPMShortcutVecEnv
+
+ActionMode = Literal["step", "residual"]
+FromEnv = Callable[[DDPMShortcutVecEnv], dict[str, Any]]
+
+
+def _nothing(env: DDPMShortcutVecEnv) -> dict[str, Any]:
+    return {}
+
+
+@dataclass(frozen=True)
+class SB3Algorithm:
+    """One row of `SB3_ALGORITHMS`."""
+
+    home: str
+    """Module and class, "module:Class"; imported when first used."""
+    action_mode: ActionMode
+    """The mode the algorithm does better in."""
+    learning_rate: float
+    """Step size at the start."""
+    hyperparameters: Mapping[str, Any]
+    """The class's other keywords."""
+    why: str
+    """A word on the choices."""
+    from_env: FromEnv = field(default=_nothing, repr=False)
+    """Keywords that depend on the environment."""
+
+    @property
+    def off_policy(self) -> bool:
+        """Whether it learns from a replay buffer."""
+        return "train_freq" in self.hyperparameters
+
+    def load_class(self) -> type[BaseAlgorithm]:
+        """The class; ImportError that names the extra where it is not installed."""
+        module, name = self.home.split(":")
+        try:
+            algorithm: type[BaseAlgorithm] = getattr(import_module(module), name)
+        except ImportError as error:
+            raise ImportError(
+                f"{name} lives in {module}, which is not installed. Install it with pip install "
+                "'ddpm-shortcut[contrib]'."
+            ) from error
+        return algorithm
+
+
+_REPLAY = {"buffer_size": 50_000, "learning_starts": 0, "train_freq": 1, "gradient_steps": 1, "batch_size": 512}
+
+SB3_ALGORITHMS: dict[str, SB3Algorithm] = {
+    "ppo": SB3Algorithm(
+        "stable_baselines3:PPO",
+        "step",
+        6e-4,
+        {"n_steps": 50, "batch_size": 6400, "n_epochs": 2, "gae_lambda": 0.9, "clip_range": 0.2},
+        "TODO",
+    ),
+    "a2c": SB3Algorithm(
+        "stable_baselines3:A2C",
+        "step",
+        6e-4,
+        {"n_steps": 50, "gae_lambda": 0.9, "use_rms_prop": False, "normalize_advantage": True},
+        "TODO",
+    ),
+    "trpo": SB3Algorithm(
+        "sb3_contrib:TRPO",
+        "step",
+        1e-3,
+        {"n_steps": 50, "batch_size": 1600, "gae_lambda": 0.9, "target_kl": 0.003, "n_critic_updates": 4},
+        "TODO",
+    ),
+    "sac": SB3Algorithm(
+        "stable_baselines3:SAC",
+        "residual",
+        3e-4,
+        {**_REPLAY, "ent_coef": "auto_0.01"},
+        "TODO",
+        lambda env: {"target_entropy": unit_entropy(env), **relabelling(env)},
+    ),
+    "td3": SB3Algorithm(
+        "stable_baselines3:TD3",
+        "residual",
+        3e-4,
+        {**_REPLAY, "target_policy_noise": 0.1, "target_noise_clip": 0.5},
+        "TODO",
+        lambda env: {"action_noise": unit_noise(env), **relabelling(env)},
+    ),
+}
+
+
+def make_sb3(
+    name: str,
+    num_envs: int = 128,
+    env_kwargs: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    device: str = "cpu",
+    tensorboard_log: str | None = None,
+    hyperparameters: Mapping[str, Any] | None = None,
+) -> tuple[BaseAlgorithm, DDPMShortcutVecEnv]:
+    """An algorithm of `SB3_ALGORITHMS` and the environments it trains in.
+
+    Args:
+        name: "ppo", "a2c", "trpo", "sac" or "td3".
+        num_envs: size of the native batch.
+        env_kwargs: keywords of the environment; ``action_mode`` is the row's unless given here.
+        seed: of the model and, through it, of everything the environment draws.
+        device: of model and environment.
+        tensorboard_log: folder of the event files.
+        hyperparameters: keywords of the algorithm's class that replace the row's.
+
+    Raises ValueError for an unknown name, ImportError where the class is not installed.
+    """
+    if name not in SB3_ALGORITHMS:
+        raise ValueError(f"Unknown algorithm {name!r}. Choose one of {sorted(SB3_ALGORITHMS)}.")
+    row = SB3_ALGORITHMS[name]
+    algorithm = row.load_class()
+    kwargs = {"device": device, "action_mode": row.action_mode, **(env_kwargs or {})}
+    env = DDPMShortcutVecEnv(num_envs=num_envs, env_kwargs=kwargs)
+    settings: dict[str, Any] = {
+        "gamma": 1.0,
+        "learning_rate": LinearSchedule(row.learning_rate, 0.0, 1.0),
+        "stats_window_size": num_envs,  # rollout/ep_rew_mean over one whole batch of episodes
+        **row.hyperparameters,
+        **row.from_env(env),
+        **_policy(row, env),
+        **(hyperparameters or {}),
+    }
+    model = algorithm(env=env, seed=seed, device=device, tensorboard_log=tensorboard_log, **settings)
+    if isinstance(model, (SAC, TD3)) and env.action_mode == "residual":
+        start_at_pretrained(model)
+    return model, env
+
+
+def _policy(row: SB3Algorithm, env: DDPMShortcutVecEnv) -> dict[str, Any]:
+    if row.off_policy or env.action_mode == "residual":
+        return {"policy": "MultiInputPolicy"}
+    adam = {"optimizer_kwargs": {"betas": (0.5, 0.99)}}
+    return {"policy": DenoisingActorCriticPolicy, "policy_kwargs": denoising_policy_kwargs(env) | adam}
