@@ -14,8 +14,9 @@ from agents.sb3.samplers import sb3_sampler, world_of
 class SB3Evaluation(SamplerEvaluation):
     """`SamplerEvaluation` of the policy an SB3 algorithm trains: eval/sw2, eval/off_support, eval/samples and times.
 
-    It measures at the start, at the end, and at the ends of rollouts, whenever ``every_timesteps`` environment steps
-    have passed: a rollout is ``n_steps`` steps on-policy but only ``train_freq`` steps off-policy.
+    It measures at the start, at the end, and whenever ``every_timesteps`` environment steps have passed, before the
+    next rollout begins: what those steps have taught is in the weights by then. (A rollout is ``n_steps`` steps
+    on-policy but only ``train_freq`` steps off-policy, so iterations would be no common unit.)
 
     Args:
         every_timesteps: environment steps from one measurement to the next, at least.
@@ -46,11 +47,14 @@ class SB3Evaluation(SamplerEvaluation):
         super()._on_training_start()
         self._next = self.model.num_timesteps + self.every_timesteps
 
-    def _on_rollout_end(self) -> None:
-        IterationCallback._on_rollout_end(self)
+    def _on_rollout_start(self) -> None:
+        super()._on_rollout_start()
         if self.model.num_timesteps >= self._next:
             self._next = self.model.num_timesteps + self.every_timesteps
             self.measure()
+
+    def _on_rollout_end(self) -> None:
+        IterationCallback._on_rollout_end(self)  # SB3 trains after this: the weights are still the old ones
 
     def _draw(self) -> Tensor:
         with nullcontext() if self.counter is None else self.counter.paused():

@@ -84,7 +84,14 @@ SB3_ALGORITHMS: dict[str, SB3Algorithm] = {
         "sb3_contrib:TRPO",
         "step",
         1e-3,
-        {"n_steps": 50, "batch_size": 1600, "gae_lambda": 0.9, "target_kl": 0.003, "n_critic_updates": 4},
+        {
+            "n_steps": 10,
+            "batch_size": 1280,
+            "cg_max_steps": 5,
+            "gae_lambda": 0.9,
+            "target_kl": 0.003,
+            "n_critic_updates": 4,
+        },
         "TODO",
     ),
     "sac": SB3Algorithm(
