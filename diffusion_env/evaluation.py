@@ -18,11 +18,13 @@ from torch import Tensor
 from diffusion_env.config import EvaluationConfig
 from diffusion_env.datasets import Dataset
 from diffusion_env.metrics import (
+    NEIGHBOURS,
     exact_w1,
     mmd,
     mode_coverage,
     nearest_distances,
     off_support,
+    recall,
     sliced_wasserstein,
 )
 
@@ -30,6 +32,7 @@ Sample = Callable[[int, torch.Generator], Tensor]
 Scores = dict[str, float | None]
 
 CRITIC_BATCH = 256
+RECALL_SAMPLES = 5_000
 SUPPORT_QUANTILE = 0.999
 SAMPLE_STREAM, PROJECTION_STREAM, CRITIC_STREAM = 0, 1, 2
 NUM_STREAMS = 3
@@ -57,8 +60,9 @@ def evaluate(sample: Sample, dataset: Dataset, config: EvaluationConfig | None =
     Returns:
         ``sw2_mean, sw2_low, sw2_high`` and the same for ``w1``: the mean over the seeds and the ends of its
         95 % interval (Student's t; None with a single seed). ``off_support``, ``mmd``, ``mode_coverage``
-        (None without modes) and ``held_out_critic`` (None if not asked for): means. ``per_seed``: the list
-        behind each of them. ``num_samples`` and ``off_support_radius``: what was used.
+        (None without modes), ``recall`` (at most 5,000 points per side) and ``held_out_critic`` (None if not
+        asked for): means. ``per_seed``: the list behind each of them. ``num_samples`` and
+        ``off_support_radius``: what was used.
 
     Raises:
         ValueError: too few held-out points, or samples of a wrong shape or not finite.
@@ -136,6 +140,7 @@ def _measure(samples: Tensor, points: FreshPoints, dataset: Dataset, config: Eva
         "off_support_radius": radius,
         "mmd": mmd(few, few_reference),
         "mode_coverage": _mode_coverage(samples, dataset),
+        "recall": _recall(samples[:RECALL_SAMPLES], points.reference[:RECALL_SAMPLES]),
         "held_out_critic": _critic_distance(samples, points.reference, dataset, config, seed),
     }
 
@@ -153,6 +158,10 @@ def _mode_coverage(samples: Tensor, dataset: Dataset) -> float | None:
     if dataset.modes is None or dataset.mode_radius is None:
         return None
     return mode_coverage(samples, dataset.modes, dataset.mode_radius)
+
+
+def _recall(samples: Tensor, reference: Tensor) -> float:
+    return recall(samples, reference, min(NEIGHBOURS, len(samples) - 1))
 
 
 def _critic_distance(

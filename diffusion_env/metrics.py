@@ -17,6 +17,7 @@ MAX_W1_POINTS = 3_000
 TREE_DIMENSIONS = 8  # up to here a k-d tree beats all pairs: 17 ms against 0.8 s in 2-D, 0.2 s in 8-D
 MEDIAN_POINTS = 1_000
 BANDWIDTH_FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
+NEIGHBOURS = 3
 
 
 def sliced_wasserstein(
@@ -76,12 +77,55 @@ def nearest_distances(x: Tensor, reference: Tensor) -> Tensor:
     Low dimensions on the CPU go through scipy's k-d tree; everything else stays on the device.
     """
     x, reference = _flat_pair(x, reference)
-    if x.device.type == "cpu" and x.shape[1] <= TREE_DIMENSIONS:
+    if _fits_tree(x):
         from scipy.spatial import cKDTree
 
         distances, _ = cKDTree(reference.numpy()).query(x.numpy())
         return torch.as_tensor(distances, dtype=x.dtype)
     return torch.cat([torch.cdist(rows, reference).amin(dim=1) for rows in x.split(ROWS_AT_ONCE)])
+
+
+def recall(x: Tensor, reference: Tensor, neighbours: int = NEIGHBOURS) -> float:
+    """Share of reference (M, *shape) that the samples x (N, *shape) reach; Kynkäänniemi et al. 2019, eq. 2.
+
+    A data point is reached if it lies within the ball around some sample whose radius is the sample's distance to
+    its ``neighbours``-th nearest other sample. Their feature space is data units here. It depends on N and M, so
+    it is to be read beside its floor.
+
+    Raises:
+        ValueError: x has no ``neighbours`` other samples.
+    """
+    x, reference = _flat_pair(x, reference)
+    if not 1 <= neighbours < len(x):
+        raise ValueError(
+            f"Recall was asked for the {neighbours}-th nearest other sample among {len(x)} samples. It must lie "
+            "between 1 and one less than the number of samples; 3 is usual."
+        )
+    radii = _neighbour_distances(x, neighbours)
+    reached = [(_exact_distances(rows, x) <= radii).any(dim=1) for rows in reference.split(ROWS_AT_ONCE)]
+    return float(torch.cat(reached).float().mean())
+
+
+def _neighbour_distances(x: Tensor, neighbours: int) -> Tensor:
+    """Distance (N,) from each point of x (N, D) to its ``neighbours``-th nearest other one."""
+    if _fits_tree(x):
+        from scipy.spatial import cKDTree
+
+        distances, _ = cKDTree(x.numpy()).query(x.numpy(), [neighbours + 1])  # the nearest of all is the point itself
+        return torch.as_tensor(distances[:, 0], dtype=x.dtype)
+    rows = [_exact_distances(rows, x).kthvalue(neighbours + 1, dim=1).values for rows in x.split(ROWS_AT_ONCE)]
+    return torch.cat(rows)
+
+
+def _exact_distances(x: Tensor, y: Tensor) -> Tensor:
+    """(N, M). By differences where they are few: a matrix product leaves errors the size of a small radius."""
+    by_product = x.shape[1] > TREE_DIMENSIONS
+    mode = "use_mm_for_euclid_dist_if_necessary" if by_product else "donot_use_mm_for_euclid_dist"
+    return torch.cdist(x, y, compute_mode=mode)
+
+
+def _fits_tree(x: Tensor) -> bool:
+    return x.device.type == "cpu" and x.shape[1] <= TREE_DIMENSIONS
 
 
 def off_support(x: Tensor, reference: Tensor, radius: float = 0.03) -> float:

@@ -105,6 +105,17 @@ def test_modes_are_counted_where_they_exist():
     assert evaluate(half, data, SMALL)["mode_coverage"] == 3 / 8
 
 
+def test_recall_sees_the_modes_that_a_sampler_leaves_out():
+    data = load_dataset("gaussians8")
+
+    def half(n: int, generator: torch.Generator) -> torch.Tensor:
+        points = data.to_data(data.sample(8 * n, generator))
+        return points[points[:, 0] < -0.1][:n]
+
+    assert floor(data, SMALL)["recall"] > 0.9
+    assert evaluate(half, data, SMALL)["recall"] == pytest.approx(3 / 8, abs=0.05)
+
+
 def test_support_radius_follows_the_data_where_none_is_published():
     data = load_dataset("checkerboard")
     row = floor(data, SMALL)

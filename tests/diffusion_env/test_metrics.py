@@ -12,6 +12,7 @@ from diffusion_env.metrics import (
     mode_coverage,
     nearest_distances,
     off_support,
+    recall,
     sliced_wasserstein,
 )
 
@@ -142,3 +143,40 @@ def test_sets_of_different_shape_or_empty_are_refused(x, y):
     for metric in (exact_w1, mmd, nearest_distances):
         with pytest.raises(ValueError, match="same shape of a point and at least one point"):
             metric(x, y)
+
+
+def brute_recall(x: torch.Tensor, reference: torch.Tensor, neighbours: int) -> float:
+    """The definition, point by point, in float64."""
+    x, reference = x.flatten(1).double(), reference.flatten(1).double()
+    radii = [sorted((x - centre).norm(dim=1).tolist())[neighbours] for centre in x]
+    reached = [any((point - c).norm() <= r for c, r in zip(x, radii, strict=True)) for point in reference]
+    return sum(reached) / len(reached)
+
+
+@pytest.mark.parametrize(("dimensions", "neighbours"), [(2, 3), (2, 1), (20, 3)])
+def test_recall_is_its_definition_by_tree_and_by_all_pairs(dimensions, neighbours):
+    x, reference = normal(60, dimensions), (1.5 if dimensions == 2 else 1.0) * normal(50, dimensions, seed=1)
+    expected = brute_recall(x, reference, neighbours)
+    assert 0.2 < expected < 0.95
+    assert recall(x, reference, neighbours) == pytest.approx(expected)
+
+
+def test_recall_falls_with_a_lost_mode_and_not_with_points_off_the_data():
+    modes = torch.tensor([[-5.0, 0.0], [5.0, 0.0]])
+    data = normal(2_000, 2, seed=1) + modes[torch.arange(2_000) % 2]
+    both, one = normal(2_000, 2) + modes[torch.arange(2_000) % 2], normal(2_000, 2) + modes[0]
+    assert recall(both, data) > 0.95
+    assert recall(one, data) == pytest.approx(0.5, abs=0.03)
+    assert recall(torch.cat([both, 100 + normal(500, 2)]), data) > 0.95
+    assert recall(modes[torch.arange(2_000) % 2], data) == 0.0  # collapsed to the centres: balls without extent
+
+
+def test_recall_needs_more_samples_than_neighbours():
+    with pytest.raises(ValueError, match="3-th nearest other sample among 3 samples"):
+        recall(normal(3, 2), normal(5, 2))
+
+
+@pytest.mark.gpu
+def test_recall_on_cuda_agrees_with_the_cpu():
+    x, reference = normal(3_000, 2), 1.5 * normal(3_000, 2, seed=1)
+    assert recall(x.cuda(), reference.cuda()) == pytest.approx(recall(x, reference), abs=1e-3)
