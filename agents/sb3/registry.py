@@ -24,10 +24,6 @@ ActionMode = Literal["step", "residual"]
 FromEnv = Callable[[DDPMShortcutVecEnv], dict[str, Any]]
 
 
-def _nothing(env: DDPMShortcutVecEnv) -> dict[str, Any]:
-    return {}
-
-
 @dataclass(frozen=True)
 class SB3Algorithm:
     """One row of `SB3_ALGORITHMS`."""
@@ -42,7 +38,7 @@ class SB3Algorithm:
     """The class's other keywords."""
     why: str
     """A word on the choices."""
-    from_env: FromEnv = field(default=_nothing, repr=False)
+    from_env: FromEnv = field(repr=False)
     """Keywords that depend on the environment."""
 
     @property
@@ -63,6 +59,12 @@ class SB3Algorithm:
         return algorithm
 
 
+def _rollout(episodes: int, env: DDPMShortcutVecEnv) -> dict[str, Any]:
+    """A rollout of so many whole episodes of each environment, taken as one batch."""
+    n_steps = episodes * env.table.num_steps
+    return {"n_steps": n_steps, "batch_size": n_steps * env.num_envs}
+
+
 _REPLAY = {"buffer_size": 50_000, "learning_starts": 0, "train_freq": 1, "gradient_steps": 1, "batch_size": 512}
 
 SB3_ALGORITHMS: dict[str, SB3Algorithm] = {
@@ -70,29 +72,25 @@ SB3_ALGORITHMS: dict[str, SB3Algorithm] = {
         "stable_baselines3:PPO",
         "step",
         6e-4,
-        {"n_steps": 50, "batch_size": 6400, "n_epochs": 2, "gae_lambda": 0.9, "clip_range": 0.2},
+        {"n_epochs": 2, "gae_lambda": 0.9, "clip_range": 0.2},
         "TODO",
+        lambda env: _rollout(5, env),
     ),
     "a2c": SB3Algorithm(
         "stable_baselines3:A2C",
         "step",
-        6e-4,
-        {"n_steps": 50, "gae_lambda": 0.9, "use_rms_prop": False, "normalize_advantage": True},
+        3e-4,
+        {"gae_lambda": 0.9, "use_rms_prop": False, "normalize_advantage": True},
         "TODO",
+        lambda env: {"n_steps": env.table.num_steps},
     ),
     "trpo": SB3Algorithm(
         "sb3_contrib:TRPO",
         "step",
         1e-3,
-        {
-            "n_steps": 10,
-            "batch_size": 1280,
-            "cg_max_steps": 5,
-            "gae_lambda": 0.9,
-            "target_kl": 0.003,
-            "n_critic_updates": 4,
-        },
+        {"gae_lambda": 0.9, "target_kl": 0.003, "cg_max_steps": 5, "n_critic_updates": 4},
         "TODO",
+        lambda env: _rollout(1, env),
     ),
     "sac": SB3Algorithm(
         "stable_baselines3:SAC",

@@ -65,12 +65,17 @@ def test_samples_are_in_data_units(small_world: dict[str, Any]) -> None:
     """A file's points are standardised: the same walk ends elsewhere in data units."""
     env = DDPMShortcutVecEnv(num_envs=2, env_kwargs=small_world)
     draw, data = sb3_sampler(make_ppo(env)), env.dataset
-    steps: list[Tensor] = []
-    original = data.to_data
-    object.__setattr__(data, "to_data", lambda x: steps.append(x) or original(x))
+    ends: list[Tensor] = []
+    to_data = data.to_data
+
+    def watched(x: Tensor) -> Tensor:
+        ends.append(x)
+        return to_data(x)
+
+    object.__setattr__(data, "to_data", watched)
     samples = draw(5, 0)
-    assert torch.equal(samples, original(steps[-1]))
-    assert not torch.equal(samples, steps[-1])
+    assert torch.equal(samples, to_data(ends[-1]))
+    assert not torch.equal(samples, ends[-1])
 
 
 def test_deterministic_leaves_the_policy_s_noise_out(make_env: MakeEnv) -> None:

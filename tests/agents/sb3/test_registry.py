@@ -1,0 +1,123 @@
+"""Every algorithm trains in both action modes; those that can, start at the pretrained sampler."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from stable_baselines3 import PPO, SAC, TD3
+from stable_baselines3.common.utils import obs_as_tensor
+from torch import nn
+
+from agents.sb3.callbacks import SB3Evaluation
+from agents.sb3.policies import DenoisingActorCriticPolicy
+from agents.sb3.registry import SB3_ALGORITHMS, make_sb3
+from agents.sb3.relabelling import RelabellingReplayBuffer
+from agents.sb3.samplers import sb3_sampler
+from agents.sb3.starts import start_at_pretrained, unit_entropy, unit_noise
+from agents.sb3.vec_env import DDPMShortcutVecEnv
+
+MakeEnv = Callable[..., DDPMShortcutVecEnv]
+NUM_ENVS = 8
+
+
+@pytest.mark.parametrize("mode", ["step", "residual"])
+@pytest.mark.parametrize("name", SB3_ALGORITHMS)
+def test_it_trains(world: dict[str, Any], name: str, mode: str) -> None:
+    model, env = make_sb3(name, NUM_ENVS, {**world, "action_mode": mode}, seed=100)
+    assert env.action_mode == mode
+    before = [w.clone() for w in model.policy.parameters()]
+    evaluation = SB3Evaluation(10_000, num_samples=50)
+    model.learn(4 * 15 * NUM_ENVS, evaluation, log_interval=10_000)
+    assert all(np.isfinite(point.sw2) for point in evaluation.history)
+    assert not all(torch.equal(w, old) for w, old in zip(model.policy.parameters(), before, strict=True))
+    in_actor_critic = not SB3_ALGORITHMS[name].off_policy and mode == "step"
+    assert isinstance(model.policy, DenoisingActorCriticPolicy) == in_actor_critic
+
+
+def test_ppo_takes_the_environment_s_id_as_it_stands() -> None:
+    model = PPO("MultiInputPolicy", "diffusion_env:DDPMShortcut-v0", n_steps=64, n_epochs=1, device="cpu")
+    model.learn(128)
+    assert model.num_timesteps == 128
+
+
+@pytest.mark.parametrize("name", ["ppo", "a2c", "trpo", "td3", "sac"])
+def test_the_start_is_the_pretrained_sampler(world: dict[str, Any], name: str) -> None:
+    """All five draw what a model of the same actions does that was never trained: the pretrained sampler's law."""
+    model, _ = make_sb3(name, NUM_ENVS, world, seed=100)
+    reference, _ = make_sb3("ppo", NUM_ENVS, world, seed=100)
+    samples, wanted = sb3_sampler(model)(20_000, 0), sb3_sampler(reference)(20_000, 1)
+    torch.testing.assert_close(samples.mean(0), wanted.mean(0), atol=0.05, rtol=0)
+    torch.testing.assert_close(samples.T.cov(), wanted.T.cov(), atol=0.06, rtol=0)
+
+
+def test_rows_prefer_a_mode_and_relabel(world: dict[str, Any]) -> None:
+    modes = {name: make_sb3(name, NUM_ENVS, world)[1].action_mode for name in SB3_ALGORITHMS}
+    assert modes == {"ppo": "step", "a2c": "step", "trpo": "step", "sac": "residual", "td3": "residual"}
+    model, _ = make_sb3("sac", NUM_ENVS, world)
+    assert isinstance(model, SAC) and isinstance(model.replay_buffer, RelabellingReplayBuffer)
+    assert model.replay_buffer.relabel
+
+
+def test_seeds(world: dict[str, Any]) -> None:
+    draws = [make_sb3("ppo", NUM_ENVS, world, seed=seed)[1].reset()["x"] for seed in (100, 100, 101)]
+    assert np.array_equal(draws[0], draws[1])
+    assert not np.array_equal(draws[0], draws[2])
+
+
+def test_hyperparameters_can_be_replaced(world: dict[str, Any], tmp_path: Any) -> None:
+    model, _ = make_sb3("a2c", NUM_ENVS, world, tensorboard_log=str(tmp_path), hyperparameters={"n_steps": 3})
+    assert vars(model)["n_steps"] == 3
+    model.learn(48)
+    assert list(tmp_path.rglob("events*"))
+
+
+def test_step_sizes_fall_to_zero(world: dict[str, Any]) -> None:
+    model, _ = make_sb3("a2c", NUM_ENVS, world, seed=100, hyperparameters={"n_steps": 3})
+    model.learn(10 * 3 * NUM_ENVS)
+    start = SB3_ALGORITHMS["a2c"].learning_rate
+    assert 0 <= model.policy.optimizer.param_groups[0]["lr"] <= 0.11 * start
+
+
+def test_unknown_names_and_missing_extras_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match=r"Unknown algorithm 'dqn'. Choose one of \['a2c', 'ppo', 'sac'"):
+        make_sb3("dqn")
+    monkeypatch.setitem(sys.modules, "sb3_contrib", None)
+    with pytest.raises(ImportError, match=r"ddpm-shortcut\[contrib\]"):
+        make_sb3("trpo")
+
+
+# --- starts ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("algorithm", [SAC, TD3])
+def test_starts_have_mean_zero(make_env: MakeEnv, algorithm: Any) -> None:
+    env = make_env(action_mode="residual")
+    model = algorithm("MultiInputPolicy", env, seed=0, device="cpu", buffer_size=100)
+    observation = env.reset()
+    assert np.abs(model.predict(observation, deterministic=True)[0]).min() > 0  # a random network's answer
+    start_at_pretrained(model)
+    assert not model.predict(observation, deterministic=True)[0].any()
+    if algorithm is TD3:
+        assert isinstance(model.policy, nn.Module)
+        assert not model.actor_target(obs_as_tensor(observation, model.device)).any()
+
+
+def test_sac_s_actions_have_unit_std(make_env: MakeEnv) -> None:
+    env = make_env(num_envs=4_000, action_mode="residual")
+    model = SAC("MultiInputPolicy", env, seed=0, device="cpu", buffer_size=10_000)
+    before = model.predict(env.reset())[0].std()
+    start_at_pretrained(model)
+    assert model.predict(env.reset())[0].std() == pytest.approx(1, abs=0.03)
+    assert before > 5  # negative control: tanh of a unit normal, stretched to the box
+
+
+def test_unit_noise_and_entropy(make_env: MakeEnv) -> None:
+    env = make_env(action_mode="residual")
+    noise = np.stack([unit_noise(env)() for _ in range(4_000)])
+    assert noise.shape == (4_000, 2)
+    assert 10 * noise.std(0) == pytest.approx([1, 1], abs=0.05)
+    normal = torch.distributions.Normal(0.0, 1 / 10)
+    assert unit_entropy(env) == pytest.approx(2 * float(normal.entropy()))
