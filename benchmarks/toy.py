@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ import tyro
 from agents.callbacks import SamplerEvaluation
 from agents.sft_pg import SFTPG
 from benchmarks.manifest import manifest
+from benchmarks.pool import Job, run_all
 from benchmarks.report import write_readme, write_report
 from benchmarks.suite import NUM_ENVS, TOY, Row, find
 from diffusion_env.checkpoints import write_json
@@ -166,22 +165,11 @@ def main(config: ToyConfig) -> int:
 
 def run_missing(rows: Sequence[Row], config: ToyConfig) -> int:
     """All runs without a result, first the networks they share; returns how many failed."""
-    jobs = [(row, seed) for row in rows for seed in range(config.num_seeds)]
-    jobs = [job for job in jobs if not result_path(config, *job).exists()]
-    levels = sorted({row.num_steps for row, _ in jobs if row.prior == "published"})
-    with ProcessPoolExecutor(config.processes, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-        failed = report_as_done(pool.submit(pretrain_published, level, config) for level in levels)
-        return failed + report_as_done(pool.submit(run_and_save, row, seed, config) for row, seed in jobs)
-
-
-def report_as_done(submitted: Iterable[Future[str]]) -> int:
-    """Print each result as it comes; one failed run is named and counted and does not lose the others."""
-    failed = 0
-    for future in as_completed(list(submitted)):
-        error = future.exception()
-        failed += error is not None
-        print(future.result() if error is None else f"FAILED {type(error).__name__}: {error}", flush=True)
-    return failed
+    runs = [(row, seed) for row in rows for seed in range(config.num_seeds)]
+    runs = [run for run in runs if not result_path(config, *run).exists()]
+    levels = sorted({row.num_steps for row, _ in runs if row.prior == "published"})
+    failed = run_all([Job(pretrain_published, (level, config)) for level in levels], config.processes)
+    return failed + run_all([Job(run_and_save, (row, seed, config)) for row, seed in runs], config.processes)
 
 
 if __name__ == "__main__":
