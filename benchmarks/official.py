@@ -38,7 +38,7 @@ runpy.run_path("train.py", run_name="__main__")
 """
 
 
-def time_official(checkout: Path, last_epoch: int = 20) -> dict[str, Any]:
+def time_official(checkout: Path, last_epoch: int) -> dict[str, Any]:
     """CPU time and SW2 of the official fine-tuning up to ``last_epoch``, one torch thread.
 
     Its own plots and measurements every ten epochs are in its CPU time. Raises FileNotFoundError where the checkout or

@@ -1,17 +1,17 @@
 """The speed benchmark measures what it says; how fast it is, is not tested."""
 
+import json
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from agents.callbacks import Measurement
 from benchmarks import speed
-from benchmarks.manifest import manifest
 from benchmarks.official import parse, time_official
-from diffusion_env.checkpoints import write_json
 
 SCRIPT = """
 import argparse, cv2, torch
@@ -30,19 +30,44 @@ def test_walk_rate_times_the_three_ways():
     assert min(rates[key] for key in ("bare", "residual", "step", "residual_over_bare")) > 0
 
 
-def test_training_speed_and_its_table(tmp_path):
-    config = speed.SpeedConfig(total_timesteps=12_800, every_iterations=1)
-    run = speed.training_speed(0, config)
+def test_training_speed_counts_trajectories():
+    run = speed.training_speed(0, speed.SpeedConfig(total_timesteps=12_800, every_iterations=1))
     assert run["trajectories_per_cpu_second"] * run["cpu_seconds"] == pytest.approx(1280)
-    result: dict[str, Any] = {
-        "walk": [speed.walk_rate(2, speed.SpeedConfig(repeats=1, seconds=0.01))],
-        "training": [run],
-    }
-    result |= {"official": {"trajectories_per_cpu_second": 100.0}, "device": "cpu", **manifest()}
-    text = speed.write_report(write_json(tmp_path / "speed.json", result))
-    assert (tmp_path / "speed.md").read_text() == text
-    assert "not reached by all (-)" in text  # two iterations are too few
-    assert f"ours / official: {run['trajectories_per_cpu_second'] / 100:.2f}" in text
+    assert set(run["cpu_seconds_to"].values()) == {None}  # two iterations are too few
+
+
+def test_one_part_is_measured_again_and_the_others_stay(tmp_path, checkout):
+    output = tmp_path / "speed.json"
+    first = speed.SpeedConfig(("walk",), num_envs=(2,), repeats=1, seconds=0.01, official=checkout, output=output)
+    speed.main(first)
+    walked = json.loads(output.read_text())
+    assert set(walked) == {"walk", "manifests"} and set(walked["manifests"]) == {"walk"}
+    speed.main(replace(first, parts=("official",), official_epochs=20))
+    both = json.loads(output.read_text())
+    assert both["walk"] == walked["walk"] and set(both["manifests"]) == {"walk", "official"}
+    speed.main(replace(first, parts=("official",), official=None))  # nothing to measure: nothing is lost
+    assert json.loads(output.read_text()) == both
+
+
+def _training(rate: float, seconds: tuple[float | None, float | None]) -> dict[str, Any]:
+    reached = dict(zip(map(str, speed.THRESHOLDS), seconds, strict=True))
+    return {"trajectories_per_cpu_second": rate, "cpu_seconds_to": reached, "peak_resident_mib": 1.0}
+
+
+def test_ratios_to_the_official_loop():
+    curve = [
+        {"epoch": epoch, "cpu_seconds": 10.0 * epoch, "sw2": sw2}
+        for epoch, sw2 in ((0, 0.08), (10, 0.017), (20, 0.012))
+    ]
+    official = {"trajectories_per_cpu_second": 100.0, "curve": curve}
+    text = speed.table({"training": [_training(300.0, (25.0, None))], "official": official})
+    assert "one unseeded run of 20 epochs" in text
+    assert "trajectories per CPU second: official 100.0, ours / official 3.000" in text
+    assert "SW2 <= 0.0178: official 100.0, ours / official 0.250" in text
+    assert "SW2 <= 0.0104: not reached by the official loop" in text
+    curve[-1]["sw2"] = 0.01
+    text = speed.table({"training": [_training(300.0, (25.0, None))], "official": official})
+    assert "SW2 <= 0.0104: official 200.0" in text and "200.0, ours" not in text
 
 
 def test_first_reached_takes_the_first_measurement_that_meets_the_threshold():
@@ -74,15 +99,15 @@ def test_official_loop_is_timed_between_its_first_and_last_epoch(checkout):
 def test_official_errors_say_what_is_missing(checkout, tmp_path):
     (checkout / "toy_exp" / "swiss.pt").unlink()
     with pytest.raises(FileNotFoundError, match="--pretrain 1"):
-        time_official(checkout)
+        time_official(checkout, 10)
     with pytest.raises(FileNotFoundError, match="root"):
-        time_official(tmp_path / "nowhere")
+        time_official(tmp_path / "nowhere", 10)
 
 
 def test_official_failure_shows_its_last_words(checkout):
     (checkout / "toy_exp" / "train.py").write_text("raise OSError('no data today')")
     with pytest.raises(RuntimeError, match="no data today"):
-        time_official(checkout)
+        time_official(checkout, 10)
 
 
 def test_parse_ignores_other_output():
