@@ -40,9 +40,9 @@ OFFICIAL_CPU_SECONDS = (235.0, 354.0)
 
 Part = Literal["walk", "training", "official"]
 
-OFFICIAL_NOTE = """The official CPU seconds hold its own plots and its measurement every ten epochs; ours hold no evaluation. The two
-do not start alike: ours from a network whose prior is calibrated, theirs from the published schedule, where ten steps
-begin with SW2 of 8e-2. The rate compares code; the seconds compare all that was changed."""
+OFFICIAL_NOTE = """The official CPU seconds hold its own plots and its measurement every ten epochs; ours hold no
+evaluation. The two do not start alike: ours from a network whose prior is calibrated, theirs from the published
+schedule, where ten steps begin with SW2 of 8e-2. The rate compares code; the seconds compare all that was changed."""
 
 
 @dataclass(frozen=True)
@@ -166,13 +166,15 @@ def _walk_lines(result: dict[str, Any]) -> list[str]:
 
 def _training_lines(result: dict[str, Any]) -> list[str]:
     runs = result.get("training", [])
+    if not runs:
+        return []
     lines = ["", f"SFT-PG, {len(runs)} seeds, median (all):"]
     lines.append(_spread("trajectories per CPU second", [r["trajectories_per_cpu_second"] for r in runs]))
     for threshold, official in zip(THRESHOLDS, OFFICIAL_CPU_SECONDS, strict=True):
         seconds = [r["cpu_seconds_to"][str(threshold)] for r in runs]
         lines.append(_spread(f"CPU seconds to SW2 <= {threshold} (official, elsewhere: {official:.0f})", seconds))
     lines.append(_spread("peak resident MiB", [r["peak_resident_mib"] for r in runs]))
-    return lines if runs else []
+    return lines
 
 
 def write_report(path: Path) -> str:
