@@ -13,9 +13,10 @@ _HOME = {
     "SB3Evaluation": "callbacks",
     "denoising_policy_kwargs": "policies",
     "make_sb3": "registry",
-    "relabelling": "relabelling",
+    "relabelling_kwargs": "relabelling",
     "sb3_sampler": "samplers",
     "start_at_pretrained": "starts",
+    "unit_noise": "starts",
 }
 __all__ = list(_HOME)
 

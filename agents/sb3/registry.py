@@ -16,7 +16,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import LinearSchedule
 
 from agents.sb3.policies import DenoisingActorCriticPolicy, denoising_policy_kwargs
-from agents.sb3.relabelling import relabelling
+from agents.sb3.relabelling import relabelling_kwargs
 from agents.sb3.starts import start_at_pretrained, unit_entropy, unit_noise
 from agents.sb3.vec_env import DDPMShortcutVecEnv
 
@@ -98,7 +98,7 @@ SB3_ALGORITHMS: dict[str, SB3Algorithm] = {
         3e-4,
         {**_REPLAY, "ent_coef": "auto_0.01"},
         "TODO",
-        lambda env: {"target_entropy": unit_entropy(env), **relabelling(env)},
+        lambda env: {"target_entropy": unit_entropy(env), **relabelling_kwargs(env)},
     ),
     "td3": SB3Algorithm(
         "stable_baselines3:TD3",
@@ -106,7 +106,7 @@ SB3_ALGORITHMS: dict[str, SB3Algorithm] = {
         3e-4,
         {**_REPLAY, "target_policy_noise": 0.1, "target_noise_clip": 0.5},
         "TODO",
-        lambda env: {"action_noise": unit_noise(env), **relabelling(env)},
+        lambda env: {"action_noise": unit_noise(env), **relabelling_kwargs(env)},
     ),
 }
 

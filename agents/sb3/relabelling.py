@@ -36,7 +36,7 @@ class NewestReward:
         if self.env is None:
             raise RuntimeError(
                 "The reward was saved without its environment. Load the model with SAC.load(path, env=env, "
-                "**relabelling(env)), or set model.replay_buffer.reward = NewestReward(env)."
+                "**relabelling_kwargs(env)), or set model.replay_buffer.reward = NewestReward(env)."
             )
         critic, data = self.env.critic, self.env.dataset
         real = data.sample(DATA_BATCH, self.generator)
@@ -102,8 +102,8 @@ class RelabellingReplayBuffer(DictReplayBuffer):
         return samples._replace(rewards=rewards.where(samples.dones > 0, 0.0))
 
 
-def relabelling(env: DDPMShortcutVecEnv, relabel: bool = True) -> dict[str, Any]:
-    """The keywords that give SAC, TD3 or DDPG this buffer: ``SAC("MultiInputPolicy", env, **relabelling(env))``."""
+def relabelling_kwargs(env: DDPMShortcutVecEnv, relabel: bool = True) -> dict[str, Any]:
+    """Keywords that give SAC, TD3 or DDPG this buffer: ``SAC(policy, env, **relabelling_kwargs(env))``."""
     return {
         "replay_buffer_class": RelabellingReplayBuffer,
         "replay_buffer_kwargs": {"reward": NewestReward(env), "relabel": relabel},

@@ -10,7 +10,7 @@ import torch
 from stable_baselines3 import SAC
 from stable_baselines3.common.vec_env import VecNormalize
 
-from agents.sb3.relabelling import DATA_BATCH, NewestReward, RelabellingReplayBuffer, relabelling
+from agents.sb3.relabelling import DATA_BATCH, NewestReward, RelabellingReplayBuffer, relabelling_kwargs
 from agents.sb3.vec_env import DDPMShortcutVecEnv
 from diffusion_env.critics import EnergyCritic
 
@@ -31,7 +31,7 @@ def make_sac(env: Any, **kwargs: Any) -> SAC:
 
 def filled(env: DDPMShortcutVecEnv, relabel: bool) -> RelabellingReplayBuffer:
     """A buffer of two episodes of each environment, and then a critic that changed."""
-    model = make_sac(env, learning_starts=1_000, **relabelling(env, relabel))
+    model = make_sac(env, learning_starts=1_000, **relabelling_kwargs(env, relabel))
     model.learn(2 * NUM_STEPS * env.num_envs)
     assert isinstance(model.replay_buffer, RelabellingReplayBuffer)
     move(env)
@@ -87,14 +87,14 @@ def test_the_environment_draws_what_it_draws_without(env: DDPMShortcutVecEnv) ->
 
 
 def test_a_saved_model_leaves_the_environment_behind(env: DDPMShortcutVecEnv, tmp_path: Path) -> None:
-    model = make_sac(env, **relabelling(env))
+    model = make_sac(env, **relabelling_kwargs(env))
     model.learn(12)
     model.save(tmp_path / "sac")
     model.save_replay_buffer(tmp_path / "replay")
     torn = SAC.load(tmp_path / "sac", env=env, device="cpu")
-    with pytest.raises(RuntimeError, match=r"SAC.load\(path, env=env, \*\*relabelling\(env\)\)"):
+    with pytest.raises(RuntimeError, match=r"SAC.load\(path, env=env, \*\*relabelling_kwargs\(env\)\)"):
         torn.learn(24)
-    whole = SAC.load(tmp_path / "sac", env=env, device="cpu", **relabelling(env))
+    whole = SAC.load(tmp_path / "sac", env=env, device="cpu", **relabelling_kwargs(env))
     whole.learn(24)
     whole.load_replay_buffer(tmp_path / "replay")
     assert isinstance(whole.replay_buffer, RelabellingReplayBuffer)
@@ -105,13 +105,13 @@ def test_a_saved_model_leaves_the_environment_behind(env: DDPMShortcutVecEnv, tm
 def test_normalised_samples_cannot_be_scored(env: DDPMShortcutVecEnv) -> None:
     normalised = VecNormalize(env, norm_obs_keys=["x"])
     with pytest.raises(ValueError, match="VecNormalize"):
-        make_sac(normalised, **relabelling(env)).learn(24)
-    make_sac(normalised, **relabelling(env, relabel=False)).learn(24)
+        make_sac(normalised, **relabelling_kwargs(env)).learn(24)
+    make_sac(normalised, **relabelling_kwargs(env, relabel=False)).learn(24)
 
 
 def test_images(image_world: dict[str, Any]) -> None:
     env = DDPMShortcutVecEnv(num_envs=4, env_kwargs={**image_world, "critic": EnergyCritic((1, 4, 4), width=8)})
-    model = make_sac(env, **relabelling(env))
+    model = make_sac(env, **relabelling_kwargs(env))
     model.learn(24)
     assert model.replay_buffer is not None
     assert np.isfinite(model.replay_buffer.sample(8).rewards.numpy()).all()
