@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from benchmarks.markdown import made_with, replaced_between, table
 from benchmarks.suite import Row
 from diffusion_env.evaluation import mean_interval
 
@@ -67,42 +68,35 @@ def write_report(folder: Path, rows: Sequence[Row]) -> str:
     results = load_results(folder)
     if not results:
         raise FileNotFoundError(f"No results in {folder}; run `python -m benchmarks.toy` first.")
-    lines = [line(COLUMNS), line(["---"] * len(COLUMNS))]
-    lines += [table_line(row, results) for row in rows if row.name in results]
-    table = "\n".join(lines) + "\n\n"
-    text = intro(folder, results) + table + verdicts(results) + NOT_CLAIMED + made_with(results)
+    rows_text = table(COLUMNS, [cells(row, results) for row in rows if row.name in results])
+    every = [run for group in results.values() for run in group]
+    text = intro(folder, results) + rows_text + "\n\n" + verdicts(results) + NOT_CLAIMED + made_with(every)
     (folder.parent / "RESULTS.md").write_text(text)
     return text
 
 
 def write_readme(readme: Path, folder: Path, rows: Sequence[Row]) -> None:
     """Put the short table between the two result markers of ``readme``; ValueError if they are not there."""
-    text = readme.read_text()
-    parts = text.split(README_START), text.split(README_END)
-    if len(parts[0]) != 2 or len(parts[1]) != 2:
-        raise ValueError(f"{readme} must hold the lines {README_START!r} and {README_END!r} once each.")
     results = load_results(folder)
-    lines = [line(README_COLUMNS), line(["---"] * len(README_COLUMNS))]
-    lines += [readme_line(row, results) for row in rows if row.name in results and row.prior == "calibrated"]
-    readme.write_text("\n".join([parts[0][0] + README_START, "", *lines, "", README_END + parts[1][1]]))
+    shown = [row for row in rows if row.name in results and row.prior == "calibrated"]
+    short = table(README_COLUMNS, [readme_cells(row, results) for row in shown])
+    readme.write_text(replaced_between(readme.read_text(), README_START, README_END, short))
 
 
-def readme_line(row: Row, results: Results) -> str:
+def readme_cells(row: Row, results: Results) -> list[str]:
     """One line of the short table."""
     runs, floors = results[row.name], results.get("floor", [])
     cost = f"{fmean(r['train_cpu_seconds'] for r in runs):.0f}" if row.config else "-"
-    return line(
-        [
-            f"`{row.name}`",
-            str(row.num_steps or "-"),
-            interval(values(runs, "metrics", "sw2")),
-            interval(values(runs, "large_metrics", "sw2")),
-            interval(values(runs, "metrics", "w1")),
-            f"{100 * fmean(values(runs, 'metrics', 'off_support')):.2f} %",
-            ratio_cell(runs, floors, "metrics", "sw2"),
-            cost,
-        ]
-    )
+    return [
+        f"`{row.name}`",
+        str(row.num_steps or "-"),
+        interval(values(runs, "metrics", "sw2")),
+        interval(values(runs, "large_metrics", "sw2")),
+        interval(values(runs, "metrics", "w1")),
+        f"{100 * fmean(values(runs, 'metrics', 'off_support')):.2f} %",
+        ratio_cell(runs, floors, "metrics", "sw2"),
+        cost,
+    ]
 
 
 def intro(folder: Path, results: Results) -> str:
@@ -115,35 +109,28 @@ def intro(folder: Path, results: Results) -> str:
     return text if scales == {1.0} else f"{text}**A trial: budgets were multiplied by {sorted(scales)}.**\n\n"
 
 
-def line(cells: Sequence[str]) -> str:
-    """A line of a Markdown table."""
-    return "| " + " | ".join(cells) + " |"
-
-
-def table_line(row: Row, results: Results) -> str:
+def cells(row: Row, results: Results) -> list[str]:
     """One line of the table."""
     runs, floors = results[row.name], results.get("floor", [])
 
-    def cells(metrics: str, key: str) -> list[str]:
+    def measured(metrics: str, key: str) -> list[str]:
         return [interval(values(runs, metrics, key)), ratio_cell(runs, floors, metrics, key)]
 
     cost = [fmean(r["train_cpu_seconds"] for r in runs), fmean(r["timesteps"] for r in runs)] if row.config else None
-    return line(
-        [
-            f"`{row.name}`",
-            str(row.num_steps or "-"),
-            row.prior,
-            row.expected or "-",
-            str(len(runs)),
-            *cells("metrics", "sw2"),
-            *cells("large_metrics", "sw2"),
-            *cells("metrics", "w1"),
-            f"{100 * fmean(values(runs, 'metrics', 'off_support')):.2f} %",
-            interval(values(runs, "held_out", "held_out_critic")),
-            "-" if cost is None else f"{cost[0]:.0f}",
-            "-" if cost is None else f"{cost[1] / 1e6:.1f} M",
-        ]
-    )
+    return [
+        f"`{row.name}`",
+        str(row.num_steps or "-"),
+        row.prior,
+        row.expected or "-",
+        str(len(runs)),
+        *measured("metrics", "sw2"),
+        *measured("large_metrics", "sw2"),
+        *measured("metrics", "w1"),
+        f"{100 * fmean(values(runs, 'metrics', 'off_support')):.2f} %",
+        interval(values(runs, "held_out", "held_out_critic")),
+        "-" if cost is None else f"{cost[0]:.0f}",
+        "-" if cost is None else f"{cost[1] / 1e6:.1f} M",
+    ]
 
 
 def values(runs: list[dict[str, Any]], metrics: str, key: str) -> list[float]:
@@ -198,18 +185,3 @@ def verdict(differences: list[float]) -> str:
     assert low is not None and high is not None
     words = "yes, it can" if low > 0 else "no, the interval contains 0"
     return f"{100 * mean:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]: {words}"
-
-
-def made_with(results: Results) -> str:
-    """Machines, commits and library versions behind the numbers."""
-    runs = [run for group in results.values() for run in group]
-    machines = sorted(
-        {f"{r['machine']['processor']}, {r['machine']['cores']} cores, 1 torch thread a run" for r in runs}
-    )
-    commits = sorted({r["commit"] for r in runs})
-    versions = sorted({json.dumps(r["versions"]) for r in runs})
-    return (
-        "\n## Made with\n\n"
-        + "\n".join(f"- {line}" for line in [*machines, f"commits {', '.join(commits)}", *versions])
-        + "\n"
-    )

@@ -1,0 +1,158 @@
+"""The grids of the comparison: which algorithms, on which tasks, at what budget, with how many seeds.
+
+K is the number of denoising steps. An entry is a named algorithm and what is changed of its configuration; a grid is
+data, so a further comparison is a further row of `GRIDS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from agents.presets import PRESETS
+from agents.sb3.registry import SB3_ALGORITHMS
+from diffusion_env.datasets import DATASETS
+
+NUM_ENVS = 128
+FLOOR, UNTOUCHED = "floor", "untouched"
+REFERENCES = (FLOOR, UNTOUCHED)
+"""What every score is measured against, a run of its own per task and seed: fresh data, the pretrained sampler."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A data set and a number of steps."""
+
+    dataset: str
+    """Name of a data set with shipped weights."""
+    num_steps: int
+    """K."""
+
+    @property
+    def name(self) -> str:
+        """Unique; part of the names of result files."""
+        return f"{self.dataset}_k{self.num_steps}"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a comparison."""
+
+    name: str
+    """Unique in its grid; also the folder of its results."""
+    algorithm: str
+    """A row of `agents.presets` or of stable-baselines3's table, or one of `REFERENCES`."""
+    changes: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Fields of the preset's configuration, or keywords of the stable-baselines3 class, that differ from the row."""
+    title: str = ""
+    """A few words for the tables."""
+    critic: str = "energy"
+    """The reward that trains it."""
+
+    def __post_init__(self) -> None:
+        known = (*PRESETS, *SB3_ALGORITHMS, *REFERENCES)
+        if self.algorithm not in known:
+            raise ValueError(f"Entry {self.name!r} asks for the algorithm {self.algorithm!r}. Choose one of {known}.")
+
+
+REFERENCE_ENTRIES = tuple(Entry(name, name) for name in REFERENCES)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Entries x tasks x seeds at one budget."""
+
+    name: str
+    """Unique; also the folder of its results."""
+    title: str
+    """Heading of its report."""
+    entries: tuple[Entry, ...]
+    tasks: tuple[Task, ...]
+    total_timesteps: int
+    """Budget of every run in environment steps (an iteration is finished, so a run may do one iteration more)."""
+    num_seeds: int = 5
+    """Seeds 0 ... n-1."""
+    baseline: str = "sft_pg"
+    """The entry that the probability of improvement is measured against."""
+
+    def __post_init__(self) -> None:
+        names = [entry.name for entry in self.entries]
+        if len(set(names)) < len(names) or set(names) & set(REFERENCES) or self.baseline not in names:
+            raise ValueError(
+                f"Grid {self.name!r} has the entries {names} and the baseline {self.baseline!r}. Names must be unique "
+                f"and none of {REFERENCES}, and the baseline must be one of them."
+            )
+
+    def runs(self, seeds: Iterable[int] | None = None) -> list[Run]:
+        """Every run, references first, all entries and tasks of seed 0 before seed 1: interrupted, it is balanced."""
+        everything = (*REFERENCE_ENTRIES, *self.entries)
+        wanted = range(self.num_seeds) if seeds is None else seeds
+        return [Run(entry, task, seed) for seed in wanted for entry in everything for task in self.tasks]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run, or one measurement of a reference."""
+
+    entry: Entry
+    task: Task
+    seed: int
+
+    @property
+    def path(self) -> str:
+        """Of its JSON, inside the grid's folder."""
+        return f"{self.entry.name}/{self.task.name}_seed{self.seed}.json"
+
+
+def selected(items: Sequence[Any], names: Sequence[str]) -> tuple[Any, ...]:
+    """The ``items`` called ``names``, all of them for none; ValueError lists the names there are."""
+    unknown = sorted(set(names) - {item.name for item in items})
+    if unknown:
+        raise ValueError(f"Unknown names {unknown}. Choose from {[item.name for item in items]}.")
+    return tuple(item for item in items if not names or item.name in names)
+
+
+TEN_STEPS = tuple(Task(dataset, 10) for dataset in DATASETS)
+FEW_STEP_SETS = ("swiss_roll", "gaussians8")
+MAIN_TASKS = TEN_STEPS + tuple(Task(dataset, k) for dataset in FEW_STEP_SETS for k in (1, 2, 5, 20))
+FEWEST_TASKS = tuple(Task(dataset, k) for dataset in FEW_STEP_SETS for k in (1, 2))
+NAMED = ("reinforce", "sft_pg", "ddpo", "dpok", "grpo", "rwr", "dxdp", "pathwise", "ppo", "a2c", "trpo", "sac", "td3")
+
+SFT_PG_STDS: dict[str, dict[str, Any]] = {
+    "sft_pg": {},
+    "min_std_0.05": {"min_std": 0.05},
+    "min_std_0.1": {"min_std": 0.1},
+    "learned_std": {"std": "learned"},
+    "learned_std_min_0.05": {"std": "learned", "min_std": 0.05},
+    "equal_weights": {"step_weight": "equal"},
+    "clip": {"surrogate": "clip", "n_generator": 4},
+    "learned_std_clip": {"std": "learned", "surrogate": "clip", "n_generator": 4},
+}
+"""What may keep the score function stable where a step's standard deviation is small: changes of the row `sft_pg`."""
+
+GRIDS: dict[str, Grid] = {
+    grid.name: grid
+    for grid in (
+        Grid("main", "Thirteen algorithms", tuple(Entry(name, name) for name in NAMED), MAIN_TASKS, 1_000_000),
+        Grid(
+            "controlled",
+            "The gradient alone: score function, one-step value gradient, back-propagation",
+            (
+                Entry("sft_pg", "sft_pg", title="score function with a value baseline"),
+                Entry("dxdp", "dxdp", title="one-step value gradient"),
+                Entry("pathwise", "pathwise", title="back-propagation through all K steps"),
+                Entry("pathwise_last", "pathwise", {"backprop_steps": 1}, "back-propagation through the last step"),
+            ),
+            MAIN_TASKS,
+            1_000_000,
+        ),
+        Grid(
+            "few_steps",
+            "Policy gradient at one and two steps",
+            tuple(Entry(name, "sft_pg", changes) for name, changes in SFT_PG_STDS.items()),
+            FEWEST_TASKS,
+            1_000_000,
+        ),
+    )
+}

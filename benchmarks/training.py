@@ -1,0 +1,127 @@
+"""One seam for both kinds of algorithm: train an entry on a task, and hand over a sampler, its critic and its costs.
+
+A run that diverges is a result, not a crash: it ends in `FloatingPointError`, or in any error after which a weight of
+the sampler is not finite (stable-baselines3 meets NaN in torch's distributions, as a ValueError).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from torch import Tensor, nn
+
+from agents.callbacks import Measurement, SamplerEvaluation
+from agents.ipm_agent import IPMAgent
+from agents.presets import PRESETS, preset
+from agents.registry import agent_class
+from agents.sb3.callbacks import SB3Evaluation
+from agents.sb3.counting import NetworkEvaluations
+from agents.sb3.registry import SB3_ALGORITHMS, make_sb3
+from agents.sb3.samplers import sb3_sampler
+from benchmarks.grids import NUM_ENVS, Entry, Task
+from diffusion_env.critics import Critic
+from diffusion_env.datasets import Dataset
+from diffusion_env.evaluation import Sample
+
+CURVE_POINTS = 12
+CURVE_SAMPLES = 5_000
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training run leaves behind."""
+
+    sample: Sample
+    critic: Critic
+    dataset: Dataset
+    diverged: str
+    """How it diverged; "" if it did not."""
+    costs: dict[str, Any]
+    """timesteps, network_evaluations, train_cpu_seconds, train_seconds, curve."""
+
+
+def settings(entry: Entry) -> dict[str, Any]:
+    """Every hyper-parameter of ``entry``, JSON."""
+    if entry.algorithm in PRESETS:
+        return asdict(preset(entry.algorithm, **entry.changes))
+    if entry.algorithm in SB3_ALGORITHMS:
+        row = SB3_ALGORITHMS[entry.algorithm]
+        own = {"action_mode": row.action_mode, "learning_rate": row.learning_rate, **row.hyperparameters}
+        return {**own, **entry.changes}
+    return {}
+
+
+def train(entry: Entry, task: Task, seed: int, total_timesteps: int) -> Trained:
+    """Train ``entry`` on ``task`` for ``total_timesteps`` environment steps."""
+    run = _train_agent if entry.algorithm in PRESETS else _train_sb3
+    env_kwargs = {"dataset": task.dataset, "num_steps": task.num_steps, "critic": entry.critic}
+    return run(entry, env_kwargs, seed, total_timesteps)
+
+
+class _AgentCurve(SamplerEvaluation):
+    def _log(self, point: Measurement, samples: Tensor) -> None:
+        """Nothing listens, and drawing the picture would cost more than the measurement."""
+
+
+class _SB3Curve(SB3Evaluation):
+    def _log(self, point: Measurement, samples: Tensor) -> None:
+        """As above."""
+
+
+def _train_agent(entry: Entry, env_kwargs: dict[str, Any], seed: int, total_timesteps: int) -> Trained:
+    name = PRESETS[entry.algorithm].agent
+    config = preset(entry.algorithm, **entry.changes)
+    agent = agent_class(name)(config=config, num_envs=NUM_ENVS, env_kwargs=env_kwargs, seed=seed)
+    iterations = math.ceil(total_timesteps / (config.n_critic * NUM_ENVS * env_kwargs["num_steps"]))
+    watch = _AgentCurve(max(1, iterations // CURVE_POINTS), CURVE_SAMPLES)
+    diverged = _learn(lambda: agent.learn(total_timesteps, callback=watch), agent.policy)
+    costs = _costs(agent, watch, agent.network_evaluations)
+    return Trained(_agent_sample(agent), agent.envs.critic, agent.envs.dataset, diverged, costs)
+
+
+def _agent_sample(agent: IPMAgent) -> Sample:
+    return lambda n, generator: agent.sample(n, seed=_seed_from(generator))
+
+
+def _train_sb3(entry: Entry, env_kwargs: dict[str, Any], seed: int, total_timesteps: int) -> Trained:
+    model, env = make_sb3(entry.algorithm, NUM_ENVS, env_kwargs, seed, hyperparameters=entry.changes)
+    counter = NetworkEvaluations(model)
+    watch = _SB3Curve(max(1, total_timesteps // CURVE_POINTS), CURVE_SAMPLES, counter=counter)
+    diverged = _learn(lambda: model.learn(total_timesteps, callback=watch), model.policy)
+    costs = _costs(model, watch, int(counter))
+    counter.remove()
+    draw = sb3_sampler(model)
+    return Trained(lambda n, g: draw(n, _seed_from(g)), env.critic, env.dataset, diverged, costs)
+
+
+def _learn(learn: Callable[[], object], sampler: nn.Module) -> str:
+    """How the run diverged, "" if it did not; any other error is raised."""
+    try:
+        learn()
+    except FloatingPointError as error:
+        return str(error)
+    except Exception as error:
+        if all(bool(weight.isfinite().all()) for weight in sampler.parameters()):
+            raise
+        return f"A weight is not finite. {error}"
+    return ""
+
+
+def _costs(model: IPMAgent | BaseAlgorithm, watch: SamplerEvaluation, network_evaluations: int) -> dict[str, Any]:
+    clock = watch.clock
+    return {
+        "timesteps": model.num_timesteps,
+        "network_evaluations": network_evaluations,
+        "train_cpu_seconds": clock.cpu_seconds,
+        "train_seconds": clock.seconds,
+        "curve": [{key: getattr(point, key) for key in ("num_timesteps", "sw2")} for point in watch.history],
+    }
+
+
+def _seed_from(generator: torch.Generator) -> int:
+    return int(torch.randint(2**31, (), generator=generator, device=generator.device))
