@@ -9,15 +9,16 @@ import pytest
 import torch
 from torch import nn
 
-from agents.config import PolicyGradientConfig
-from agents.sft_pg import SFTPG
+from agents.config import AgentConfig
+from agents.ipm_agent import IPMAgent
+from agents.presets import preset
+from agents.registry import agent_class
 from diffusion_env.critics import EnergyCritic
 from diffusion_env.datasets import Dataset
 from diffusion_env.denoisers import EpsMLP
 from diffusion_env.schedules import make_schedule
 
 MEAN, STD = (1.0, -0.5), 0.5
-SMALL = PolicyGradientConfig(n_critic=2, value_width=16, value_depth=1)
 
 
 @pytest.fixture(scope="session")
@@ -61,21 +62,37 @@ def standard_normal() -> EpsMLP:
     return network
 
 
+@pytest.fixture(scope="session")
+def small_config() -> Callable[..., AgentConfig]:
+    """``small_config(algo, **changes)``: the row of the preset table, with small networks and groups."""
+
+    def small(algo: str, **changes: Any) -> AgentConfig:
+        sizes: dict[str, Any] = {"n_critic": 2, "value_width": 16, "value_depth": 1}
+        sizes |= {"group_size": 4} if algo == "grpo" else {}
+        return preset(algo, **sizes | changes)
+
+    return small
+
+
 @pytest.fixture
-def make_agent(gaussian: Dataset, denoiser: EpsMLP) -> Callable[..., SFTPG]:
-    """``make_agent(config, num_steps, num_envs, seed, critic, tensorboard_log, **more env_kwargs)``."""
+def make_agent(
+    gaussian: Dataset, denoiser: EpsMLP, small_config: Callable[..., AgentConfig]
+) -> Callable[..., IPMAgent]:
+    """``make_agent(config, num_steps, num_envs, seed, critic, tensorboard_log, algo, **more env_kwargs)``."""
 
     def make(
-        config: PolicyGradientConfig = SMALL,
+        config: AgentConfig | None = None,
         num_steps: int = 3,
         num_envs: int = 8,
-        seed: int = 0,
+        seed: int | None = 0,
         critic: Any = None,
         tensorboard_log: Any = None,
+        algo: str = "sft_pg",
         **env_kwargs: Any,
-    ) -> SFTPG:
+    ) -> IPMAgent:
+        config = small_config(algo) if config is None else config
         critic = EnergyCritic((2,), width=16) if critic is None else critic
         env_kwargs = {"dataset": gaussian, "denoiser": denoiser, "num_steps": num_steps, "critic": critic, **env_kwargs}
-        return SFTPG("DDPMShortcut-v0", config, num_envs, env_kwargs, seed, tensorboard_log)
+        return agent_class(algo)("DDPMShortcut-v0", config, num_envs, env_kwargs, seed, tensorboard_log)
 
     return make

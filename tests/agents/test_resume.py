@@ -202,4 +202,4 @@ def test_an_interrupt_inside_an_episode_restarts_the_episodes(small_world: World
         agent.learn(STEPS, Interrupt())
     assert int(agent.envs.process.k.max()) == 1  # in the middle
     agent.learn(STEPS, reset_num_timesteps=False, log_interval=1)
-    assert agent.diagnostics()["train/ratio_error"] < 1e-3
+    assert float(agent.iterate()["train/ratio_error"]) < 1e-3

@@ -1,0 +1,164 @@
+"""The parser: every option both ways, the algorithms and their help, and that it is quick."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from agents import PRESETS, preset
+from agents.cli import main, parse
+from agents.commands.options import Algorithm, Demo, Evaluate, Pretrain, Sample, Train
+
+REQUIRED: dict[type, list[str]] = {
+    Demo: [],
+    Pretrain: ["--output", "net"],
+    Train: [],
+    Evaluate: [],
+    Sample: ["--checkpoint", "c", "--output", "s"],
+}
+
+
+def arguments(command: type) -> list[str]:
+    return [command.__name__.lower(), *REQUIRED[command]]
+
+
+def booleans(command: type) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Every boolean option of a command, with where it stands in the dataclass."""
+    for field in fields(command):
+        default = field.default_factory() if callable(field.default_factory) else field.default
+        if isinstance(default, bool):
+            yield field.name, (field.name,)
+        elif is_dataclass(default):
+            yield from ((inner.name, (field.name, inner.name)) for inner in fields(default) if inner.type == "bool")
+
+
+def value_at(options: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        options = getattr(options, name)
+    return options
+
+
+FLAGS = [(command, *flag) for command in REQUIRED for flag in booleans(command)]
+
+
+def test_all_boolean_flags_are_found() -> None:
+    assert {name for _, name, _ in FLAGS} == {"parallel", "progress_bar", "train_critic", "held_out_critic"}
+
+
+@pytest.mark.parametrize(("command", "name", "path"), FLAGS)
+@pytest.mark.parametrize("wanted", [True, False])
+def test_boolean_flags_work_both_ways(command: type, name: str, path: tuple[str, ...], wanted: bool) -> None:
+    flag = f"--{'' if wanted else 'no-'}{name.replace('_', '-')}"
+    assert value_at(parse([*arguments(command), flag]), path) is wanted
+
+
+@pytest.mark.parametrize("command", REQUIRED)
+def test_defaults_are_those_of_the_dataclasses(command: type) -> None:
+    made = {Pretrain: {"output": Path("net")}, Sample: {"checkpoint": Path("c"), "output": Path("s")}}
+    assert parse(arguments(command)) == command(**made.get(command, {}))
+
+
+OTHER = {
+    "lr_schedule": "constant",
+    "minibatch_size": "7",
+    "max_grad_norm": "0.75",
+    "std": "learned",
+    "baseline": "none",
+    "surrogate": "regression",
+    "advantage_normalization": "batch",
+    "step_weight": "equal",
+    "group_size": "4",
+    "backprop_steps": "2",
+}
+FAMILIES = ("sft_pg", "dxdp", "pathwise")
+
+
+def options_of(algo: str) -> set[str]:
+    return {field.name for field in fields(PRESETS[algo].config)}
+
+
+@pytest.mark.parametrize("algo", FAMILIES)
+def test_every_hyper_parameter_can_be_set_over_a_row(algo: str) -> None:
+    row = PRESETS[algo].config
+    words, expected = list[str](), dict[str, Any]()
+    for name in sorted(options_of(algo) - {"gradient_checkpointing"}):
+        default = getattr(row, name)
+        text = OTHER.get(name) or str(default + 1 if isinstance(default, int) else default / 2 + 0.125)
+        words += [f"--{name.replace('_', '-')}", text]
+        expected[name] = text
+    options = parse(["train", "--algo", algo, *words])
+    assert isinstance(options, Train)
+    set_to = {name: getattr(options.algorithm, name) for name in expected}
+    assert {name: str(value) for name, value in set_to.items()} == expected
+    assert all(value != getattr(row, name) for name, value in set_to.items())
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_gradient_checkpointing_both_ways(wanted: bool) -> None:
+    options = parse(["train", "--algo", "pathwise", f"--{'' if wanted else 'no-'}gradient-checkpointing"])
+    assert isinstance(options, Train)
+    assert options.algorithm == preset("pathwise", gradient_checkpointing=wanted)
+
+
+@pytest.mark.parametrize("algo", PRESETS)
+def test_an_algorithm_is_its_row_and_one_option_changes_that_alone(algo: str) -> None:
+    for form in (["--algo", algo], [f"--algo={algo}"]):
+        options = parse(["train", *form])
+        assert isinstance(options, Train)
+        assert (options.algo, options.algorithm) == (algo, PRESETS[algo].config)
+    options = parse(["train", "--ema-decay", "0.25", "--algo", algo, "--max-grad-norm", "None"])
+    assert isinstance(options, Train)
+    assert options.algorithm == preset(algo, ema_decay=0.25, max_grad_norm=None)
+
+
+def test_the_command_line_offers_the_rows_of_the_preset_table() -> None:
+    assert set(get_args(Algorithm)) == set(PRESETS)
+
+
+def help_of(words: str, capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as stop:
+        parse([*words.split(), "--help"])
+    assert stop.value.code == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("algo", FAMILIES)
+def test_help_lists_the_options_of_the_algorithm_and_no_others(algo: str, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = set(re.findall(r"--([a-z][a-z0-9-]+)", help_of(f"train --algo {algo}", capsys)))
+    listed = {name.replace("_", "-") for name in options_of(algo)}
+    others = {name.replace("_", "-") for other in FAMILIES for name in options_of(other)} - listed
+    assert listed <= shown and others.isdisjoint(shown)
+
+
+def test_help_shows_where_the_options_of_the_row_start(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "5e-05" in help_of("train --algo sft_pg_paper", capsys)
+    assert "5e-05" not in help_of("train --algo sft_pg", capsys)  # negative control
+
+
+@pytest.mark.parametrize("command", ["", *(command.__name__.lower() for command in REQUIRED)])
+def test_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([*command.split(), "--help"])
+    assert stop.value.code == 0
+    assert f"usage: ddpm-shortcut {command}".strip() in capsys.readouterr().out
+
+
+HEAVY = ("torch", "stable_baselines3", "matplotlib", "sklearn", "ot", "tensorboard", "pandas")
+
+
+def loaded_after(statement: str) -> list[str]:
+    script = f"import sys\n{statement}\nprint(*[name for name in {HEAVY} if name in sys.modules])"
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+
+
+def test_the_parser_imports_nothing_heavy() -> None:
+    assert loaded_after("from agents.cli import parse\nparse(['train'])\nparse(['demo'])") == []
+
+
+def test_negative_control_of_the_light_parser() -> None:
+    assert "torch" in loaded_after("from agents import SFTPG")

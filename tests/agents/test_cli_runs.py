@@ -1,0 +1,143 @@
+"""Every subcommand end to end."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agents import SFTPG
+from agents.cli import main
+from agents.run_folder import RunFolder
+from diffusion_env.checkpoints import load_checkpoint
+from diffusion_env.denoisers import EpsMLP
+
+ITERATION = 4 * 2 * 5  # environment steps: 4 environments, K = 2, n_critic = 5
+
+
+@pytest.fixture(scope="module")
+def image_world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A user's own .npz of small pictures, and the network pretrained on it from the command line."""
+    folder = tmp_path_factory.mktemp("images")
+    images = np.random.default_rng(0).integers(0, 256, (300, 1, 8, 8), dtype=np.uint8)
+    np.savez(folder / "images.npz", images)
+    sizes = "--num-updates 3 --batch-size 8 --width 8 --num-levels 20"
+    assert call("pretrain", "--dataset", folder / "images.npz", "--output", folder / "net", *sizes.split()) == 0
+    return folder / "images.npz", folder / "net.safetensors"
+
+
+def call(*words: object) -> int:
+    return main([str(word) for word in words])
+
+
+def train_words(dataset: Path, denoiser: Path, output: Path, iterations: int = 4) -> list[str]:
+    sizes = f"--num-envs 4 --num-steps 2 --total-timesteps {iterations * ITERATION}"
+    intervals = "--measure-every 2 --measure-samples 20 --checkpoint-every 2 --log-interval 1 --no-progress-bar"
+    paths = f"--dataset {dataset} --denoiser {denoiser} --output {output}"
+    return ["train", *paths.split(), *sizes.split(), *intervals.split()]
+
+
+def test_pretrain_writes_a_network_that_says_where_it_comes_from(image_world: tuple[Path, Path]) -> None:
+    assert EpsMLP.load(image_world[1]).shape == (1, 8, 8)
+    _, metadata = load_checkpoint(image_world[1])
+    assert metadata["dataset"] == "images"
+    assert (metadata["pretrain"]["num_updates"], metadata["pretrain"]["width"]) == (3, 8)
+
+
+def test_train_evaluate_and_sample_a_users_images(
+    image_world: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, result, samples = tmp_path / "run", tmp_path / "result.json", tmp_path / "samples.npz"
+    assert main([*train_words(*image_world, run), "--algo", "sft_pg_paper", "--gae-lambda", "0.5"]) == 0
+    config = RunFolder(run).config
+    assert config["command"].startswith("ddpm-shortcut train --dataset")
+    assert (config["seed"], config["env_kwargs"]["num_steps"]) == (0, 2)
+    assert (config["options"]["algorithm"]["minibatch_size"], config["options"]["algorithm"]["gae_lambda"]) == (
+        128,
+        0.5,
+    )
+    assert [line["time/iterations"] for line in RunFolder(run).metrics() if "time/iterations" in line] == [1, 2, 3, 4]
+
+    sizes = "--seeds 0 1 --num-samples 20 --w1-samples 20 --samplers ddpm-5 ddim-2"
+    assert call("evaluate", "--checkpoint", run, *sizes.split(), "--output", result) == 0
+    written = json.loads(result.read_text())
+    assert [row["name"] for row in written["rows"]] == ["DDPM-5", "DDIM-2", "SFT-PG-2"]
+    assert written["floor"]["sw2_low"] <= written["floor"]["sw2_mean"] <= written["floor"]["sw2_high"]
+    assert "floor" in capsys.readouterr().out
+
+    assert call("sample", "--checkpoint", run, "--n", 7, "--output", samples) == 0
+    drawn = np.load(samples)["x"]
+    assert drawn.shape == (7, 1, 8, 8)
+    np.testing.assert_array_equal(drawn, SFTPG.load(run / "checkpoint").sample(7, seed=0).numpy())
+
+
+def test_evaluate_the_untouched_network_alone(
+    points_file: Path, denoiser_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evaluate", "--dataset", points_file, "--denoiser", denoiser_file, "--samplers", "ddpm-3"]
+    assert call(*words, "--seeds", 0, "--num-samples", 50) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines if line[0] != "-"] == ["sampler", "DDPM-3", "floor"]
+
+
+def test_resume_equals_the_uninterrupted_run(points_file: Path, denoiser_file: Path, tmp_path: Path) -> None:
+    for name in ("whole", "killed"):
+        assert main([*train_words(points_file, denoiser_file, tmp_path / name), "--gae-lambda", "0.9"]) == 0
+    whole, killed = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
+    interrupt_in_iteration_3(killed)
+    assert load_checkpoint(killed.checkpoint)[0]["counters"][1] == 2
+    assert call("train", "--resume", killed.path) == 0
+    assert killed.checkpoint.read_bytes() == whole.checkpoint.read_bytes()
+    seconds = ("time/fps", "time/train_seconds", "time/train_cpu_seconds")
+    lines = [[{k: v for k, v in line.items() if k not in seconds} for line in run.metrics()] for run in (whole, killed)]
+    assert lines[0] == lines[1]
+
+
+def interrupt_in_iteration_3(run: RunFolder) -> None:
+    """Start the run in this folder anew, with its own options, and stop it as a kill would."""
+    from agents.callbacks import Checkpoint, IterationCallback, SamplerEvaluation
+    from agents.commands.train import recorded_options
+
+    class Kill(IterationCallback):
+        def _on_step(self) -> bool:
+            if self.iteration == 3:
+                raise KeyboardInterrupt
+            return True
+
+    options = recorded_options(run)
+    agent = SFTPG("DDPMShortcut-v0", options.algorithm, options.num_envs, run.config["env_kwargs"], options.seed)
+    agent.set_logger(run.logger())
+    with pytest.raises(KeyboardInterrupt):
+        agent.learn(options.total_timesteps, [SamplerEvaluation(2, 20), Checkpoint(run.path, 2), Kill()], 1)
+
+
+def test_resume_of_a_finished_run_does_nothing(
+    points_file: Path, denoiser_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(train_words(points_file, denoiser_file, tmp_path / "run", 1)) == 0
+    before = (tmp_path / "run" / "progress.json").read_text()
+    assert call("train", "--resume", tmp_path / "run") == 0
+    assert "already trained to its end" in capsys.readouterr().out
+    assert (tmp_path / "run" / "progress.json").read_text() == before
+
+
+def test_runs_are_numbered(
+    points_file: Path, denoiser_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = train_words(points_file, denoiser_file, Path("unused"), 1)
+    del words[words.index("--output") : words.index("--output") + 2]
+    assert main(words) == main(words) == 0
+    assert sorted(path.name for path in Path("runs").iterdir()) == ["sft_pg-points-2-1", "sft_pg-points-2-2"]
+
+
+def test_a_fixed_critic_stays_as_it_is(points_file: Path, denoiser_file: Path, tmp_path: Path) -> None:
+    states = []
+    for flag in ("--no-train-critic", "--train-critic"):
+        for iterations in (1, 3):
+            run = tmp_path / f"{flag}{iterations}"
+            assert main([*train_words(points_file, denoiser_file, run, iterations), flag]) == 0
+            state = load_checkpoint(run / "checkpoint.safetensors")[0]["critic"]
+            states.append(next(v for k, v in state.items() if k.endswith("weight")))
+    assert (states[0] == states[1]).all()
+    assert (states[2] != states[3]).any()  # negative control
