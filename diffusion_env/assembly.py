@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,17 +76,44 @@ def usable_device(device: str | torch.device) -> torch.device:
         ) from error
 
 
-def action_tensor(action: Any, shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """A copy of the numpy ``action`` as a tensor; TypeError or ValueError unless it is float32 of that ``shape``."""
-    if not isinstance(action, np.ndarray) or action.dtype != np.float32:
-        received = f"an array of dtype {action.dtype}" if isinstance(action, np.ndarray) else type(action).__name__
+def tensor_of(what: str, array: Any, shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """A copy of a numpy ``array`` as a tensor; TypeError or ValueError unless it is float32 of that ``shape``.
+
+    ``what`` names it in the error, as in "The action".
+    """
+    if not isinstance(array, np.ndarray) or array.dtype != np.float32:
+        received = f"an array of dtype {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__
         raise TypeError(
-            f"The action must be a float32 numpy array of shape {shape}; received {received}. Convert it with "
-            "np.asarray(action, np.float32); tensors are for array_type='torch' of the vector environment."
+            f"{what} must be a float32 numpy array of shape {shape}; received {received}. Convert it with "
+            "np.asarray(..., np.float32); tensors are for array_type='torch' of the vector environment."
         )
-    if action.shape != shape:
-        raise ValueError(f"The action must have shape {shape}; received {action.shape}.")
-    return torch.tensor(np.ascontiguousarray(action), device=device)
+    if array.shape != shape:
+        raise ValueError(f"{what} must have shape {shape}; received {array.shape}.")
+    return torch.tensor(np.ascontiguousarray(array), device=device)
+
+
+START = "options['x']"
+"""What errors call the starting states that a user gives."""
+
+
+def checked_options(options: dict[str, Any] | None, known: Sequence[str]) -> dict[str, Any]:
+    """The options of a reset, {} for None; ValueError if any is not ``known``."""
+    options = {} if options is None else options
+    unknown = sorted(set(options) - set(known), key=str)
+    if unknown:
+        raise ValueError(
+            f"reset() received the options {unknown}, but it knows {list(known)} only. Leave the others out."
+        )
+    return options
+
+
+def check_finite_start(start: Tensor) -> None:
+    """ValueError if a starting state that will be used is not finite."""
+    if not bool(start.isfinite().all()):
+        raise ValueError(
+            f"{START} held NaN or infinity where an environment is to start; every component must be finite. Give "
+            "states in network units, such as an observation's x."
+        )
 
 
 def observation_space(process: DenoisingProcess) -> spaces.Dict:

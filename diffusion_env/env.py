@@ -8,15 +8,19 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from diffusion_env.assembly import (
     RENDER_MODES,
+    START,
     ProcessViews,
     action_space,
-    action_tensor,
     build_process,
+    check_finite_start,
+    checked_options,
     checked_render_mode,
     observation_space,
+    tensor_of,
 )
 from diffusion_env.critics import Critic
 from diffusion_env.datasets import Dataset
@@ -105,6 +109,10 @@ class DDPMShortcutEnv(ProcessViews, gym.Env[Observation, Any]):
     and starts a critic that was given by name anew; a `Critic` that you pass is yours and is never reset, so only as it
     stands do the same bits follow. `reset()` without a seed goes on with the same generator and the same critic.
 
+    `reset(options={"x": start})` starts at a copy of `start` (*shape), a finite float32 array in network units, and
+    draws nothing for it: with a stored x[0] and the same actions an episode is replayed. A `seed` given with it still
+    fixes every later draw. Other options are refused.
+
     ## Episode End
 
     Terminated after K steps, always; never truncated.
@@ -154,15 +162,23 @@ class DDPMShortcutEnv(ProcessViews, gym.Env[Observation, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Start a new sample at x[0] ~ N(0, I); ``seed`` fixes every later draw; there are no ``options``."""
+        """Start a new sample at x[0] ~ N(0, I), or at ``options["x"]``; see the class, section Starting State."""
+        start = self._start(checked_options(options, ["x"]))
         super().reset(seed=seed)
         self.seed_process(seed, self.np_random)
-        self.process.reset()
+        self.process.reset(start=start)
         return self._observation(), {}
+
+    def _start(self, options: dict[str, Any]) -> Tensor | None:
+        if "x" not in options:
+            return None
+        start = tensor_of(START, options["x"], self.process.shape, self.process.device)[None]
+        check_finite_start(start)
+        return start
 
     def step(self, action: NDArray[np.float32]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """One denoising step under ``action`` (*shape), float32."""
-        outcome = self.process.step(action_tensor(action, self.process.shape, self.process.device)[None])
+        outcome = self.process.step(tensor_of("The action", action, self.process.shape, self.process.device)[None])
         finished = bool(outcome.finished[0])
         info = {}
         if finished:

@@ -101,9 +101,15 @@ class DenoisingProcess:
         if self._owns_critic:
             self.critic.reset(torch.Generator().manual_seed(critics))
 
-    def reset(self, mask: Mask | None = None) -> Tensor:
-        """Start all particles, or those in ``mask`` (B,), at x[0] ~ N(0, I); returns x (B, *shape)."""
-        start = torch.randn(self.x.shape, generator=self.generator, device=self.device)
+    def reset(self, mask: Mask | None = None, start: Tensor | None = None) -> Tensor:
+        """Start all particles, or those in ``mask`` (B,), at x[0] ~ N(0, I); returns x (B, *shape).
+
+        ``start`` (B, *shape): take copies of these states instead and draw nothing.
+        """
+        if start is None:
+            start = torch.randn(self.x.shape, generator=self.generator, device=self.device)
+        else:
+            start = start.clone()
         mask = np.ones(self.num_envs, np.bool_) if mask is None else mask
         self.x = start if mask.all() else torch.where(self._event_mask(mask), start, self.x)
         self.k = np.where(mask, 0, self.k)
@@ -118,7 +124,7 @@ class DenoisingProcess:
         """
         active = np.ones(self.num_envs, np.bool_) if active is None else active
         self._check_running(active)
-        _check_tensor(action, (self.num_envs, *self.shape))
+        check_tensor("The action", action, (self.num_envs, *self.shape))
         if active.all():
             x = self._move(self._finite(action))
         else:
@@ -250,11 +256,12 @@ class DenoisingProcess:
             )
 
 
-def _check_tensor(action: Tensor, shape: tuple[int, ...]) -> None:
-    if tuple(action.shape) != shape:
-        raise ValueError(f"The action must have shape {shape} (num_envs, *shape); received {tuple(action.shape)}.")
-    if action.dtype != torch.float32:
-        raise TypeError(f"The action must be float32; received {action.dtype}. Convert it with action.float().")
+def check_tensor(what: str, values: Tensor, shape: tuple[int, ...]) -> None:
+    """Raise, calling the tensor ``what``, unless it is float32 of ``shape`` (num_envs, *shape)."""
+    if tuple(values.shape) != shape:
+        raise ValueError(f"{what} must have shape {shape} (num_envs, *shape); received {tuple(values.shape)}.")
+    if values.dtype != torch.float32:
+        raise TypeError(f"{what} must be float32; received {values.dtype}. Convert it with .float().")
 
 
 def _check_arguments(num_envs: int, action_mode: str, denoiser: Denoiser | None) -> None:

@@ -14,18 +14,21 @@ from torch import Tensor
 
 from diffusion_env.assembly import (
     RENDER_MODES,
+    START,
     ProcessViews,
     action_space,
-    action_tensor,
     build_process,
+    check_finite_start,
+    checked_options,
     checked_render_mode,
     observation_space,
+    tensor_of,
 )
 from diffusion_env.critics import Critic
 from diffusion_env.critics.base import Penalty
 from diffusion_env.datasets import Dataset
 from diffusion_env.denoisers import Denoiser
-from diffusion_env.process import ActionMode, Mask, Outcome
+from diffusion_env.process import ActionMode, Mask, Outcome, check_tensor
 from diffusion_env.tables import StepTable
 
 Array = Any  # numpy array or torch tensor, as ``array_type`` says
@@ -48,7 +51,10 @@ class DDPMShortcutVectorEnv(ProcessViews, VectorEnv[Any, Any, Any]):
 
     **Reset.** ``seed`` is one int and fixes every later draw: the environments share one generator. With
     ``options={"reset_mask": mask}``, a bool array (n,), only those environments start anew, which ``DISABLED`` needs
-    after an episode's end; a seed given with it still reseeds the generator that all share.
+    after an episode's end; a seed given with it still reseeds the generator that all share. With ``options={"x":
+    start}``, float32 (n, *shape) in network units, an array or tensor as the actions are, environments start at copies
+    of these states and nothing is drawn for them: groups of trajectories that share x[0], and replays. Both together
+    use the rows of the mask alone; only those must be finite. Other options are refused.
     """
 
     metadata = {"render_modes": RENDER_MODES, "render_fps": 10, "autoreset_mode": AutoresetMode.SAME_STEP}
@@ -86,16 +92,18 @@ class DDPMShortcutVectorEnv(ProcessViews, VectorEnv[Any, Any, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Array], dict[str, Any]]:
-        """Start all environments, or those in ``options["reset_mask"]``; see the class, section Reset."""
+        """Start all environments, or those in ``options["reset_mask"]``, at ``options["x"]``; see the class."""
         _check_seed(seed)
-        mask = None if options is None or "reset_mask" not in options else self._reset_mask(options["reset_mask"])
+        options = checked_options(options, ["reset_mask", "x"])
+        mask = self._reset_mask(options["reset_mask"]) if "reset_mask" in options else None
+        start = self._start(options["x"], mask) if "x" in options else None
         super().reset(seed=seed)
         self.seed_process(seed, self.np_random)
-        return self._observation(self.process.reset(mask)), {}
+        return self._observation(self.process.reset(mask, start)), {}
 
     def step(self, actions: Array) -> StepResult:
         """One denoising step of every environment under ``actions`` (n, *shape), float32."""
-        action = self._as_tensor(actions)
+        action = self._as_tensor("The actions", actions)
         if self.autoreset_mode is AutoresetMode.NEXT_STEP and self.process.seeded and self.process.done.any():
             return self._step_with_resets(action)
         outcome = self.process.step(action)
@@ -175,20 +183,26 @@ class DDPMShortcutVectorEnv(ProcessViews, VectorEnv[Any, Any, Any]):
             return values.copy()
         return torch.from_numpy(values.copy()).to(self.process.device, non_blocking=True)
 
-    def _as_tensor(self, actions: Array) -> Tensor:
+    def _as_tensor(self, what: str, values: Array) -> Tensor:
         if self.array_type == "numpy":
-            return action_tensor(actions, (self.num_envs, *self.process.shape), self.process.device)
-        if not isinstance(actions, Tensor):
+            return tensor_of(what, values, (self.num_envs, *self.process.shape), self.process.device)
+        if not isinstance(values, Tensor):
             raise TypeError(
-                f"With array_type='torch' the actions must be a float32 tensor; received {type(actions).__name__}. "
-                "Convert them with torch.as_tensor, or make the environment with array_type='numpy'."
+                f"{what} must be a float32 tensor with array_type='torch'; received {type(values).__name__}. "
+                "Convert with torch.as_tensor, or make the environment with array_type='numpy'."
             )
-        if actions.device != self.process.device:
+        if values.device != self.process.device:
             raise ValueError(
-                f"The actions are on {actions.device} but the environment is on {self.process.device}. Move them there "
-                "first, or make the environment with the policy's device."
+                f"{what} must be on {self.process.device}, where the environment is; received a tensor on "
+                f"{values.device}. Move it there first, or make the environment with the policy's device."
             )
-        return actions.detach()
+        return values.detach()
+
+    def _start(self, values: Array, mask: Mask | None) -> Tensor:
+        start = self._as_tensor(START, values)
+        check_tensor(START, start, (self.num_envs, *self.process.shape))
+        check_finite_start(start if mask is None else start[torch.from_numpy(mask).to(start.device)])
+        return start
 
     def _reset_mask(self, mask: Any) -> Mask:
         array = mask.numpy(force=True) if isinstance(mask, Tensor) else mask

@@ -394,7 +394,7 @@ class TestBadInput:
             ("torch", torch.zeros(3, 2, dtype=torch.float64), TypeError, r"torch\.float64"),
             ("torch", torch.zeros(3), ValueError, r"\(3, 2\)"),
             ("torch", torch.full((3, 2), torch.inf), ValueError, "NaN or infinity"),
-            ("torch", torch.zeros(3, 2, device="meta"), ValueError, "actions are on meta"),
+            ("torch", torch.zeros(3, 2, device="meta"), ValueError, "tensor on meta"),
         ],
     )
     def test_actions(self, ring: Dataset, array_type: str, action: Any, error: type[Exception], message: str) -> None:
