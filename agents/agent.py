@@ -111,8 +111,6 @@ class Agent(ABC):
     def sampler(self) -> DenoisingPolicy:
         """The policy that predict, sample and evaluate use."""
 
-    # --- learn ---------------------------------------------------------------------------------------------------
-
     def learn(
         self,
         total_timesteps: int,
@@ -226,8 +224,6 @@ class Agent(ABC):
         """None: observations and rewards are never normalised (EvalCallback asks)."""
         return None
 
-    # --- predict, sample, evaluate ---------------------------------------------------------------------------------
-
     @torch.no_grad()
     def predict(
         self,
@@ -262,8 +258,6 @@ class Agent(ABC):
     def evaluate(self, config: EvaluationConfig | None = None) -> dict[str, Any]:
         """The metrics of `diffusion_env.evaluation.evaluate`, in data units, of the current sampler."""
         return evaluate(self._sample, self.envs.dataset, config)
-
-    # --- save, load ------------------------------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> Path:
         """Write everything a bit-exact resume needs to one safetensors file with a JSON header, atomically.

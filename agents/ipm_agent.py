@@ -27,7 +27,8 @@ from diffusion_env.critics.base import Penalty
 from diffusion_env.law import GaussianStep
 
 HELD_OUT = 1024
-"""The least number of data points, seen and never seen, on which the critic's overfitting is measured."""
+"""The least number of data points, seen and never seen, on which the critic's overfitting is measured; where fewer
+are held out, as many as those."""
 
 
 class IPMAgent(Agent):
@@ -173,7 +174,7 @@ class IPMAgent(Agent):
         kl = self.policy(xs[:-1], self.rows).kl(self.reference(xs[:-1], self.rows)).mean(-1)  # (K,)
         self.policy.num_evaluations, self.reference.num_evaluations = counted  # looking is not training
         draws = torch.Generator(self.device).manual_seed(self.iteration)  # of their own: logging must not change a run
-        size = max(xs.shape[1], HELD_OUT)
+        size = min(max(xs.shape[1], HELD_OUT), len(data.held_out))  # a point drawn again and again says nothing new
         held_out, seen = (data.sample(size, draws, held_out=held) for held in (True, False))
         return {
             **{f"kl_to_pretrained/step_{k:04d}": value for k, value in enumerate(kl.tolist())},

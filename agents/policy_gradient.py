@@ -23,7 +23,6 @@ from agents.config import PolicyGradientConfig
 from agents.ipm_agent import IPMAgent
 from agents.losses import Loss, clipped_loss, ratio_error, score_function_loss
 from agents.rollout import Trajectories
-from diffusion_env.process import REWARD_BATCH
 
 
 class Transitions(NamedTuple):
@@ -80,7 +79,7 @@ class PolicyGradient(IPMAgent):
             assert c.group_size is not None
             advantage = group_advantages(score, c.group_size)
         else:
-            advantage = score - self.envs.critic(self.envs.data_batch()[:REWARD_BATCH]).mean()
+            advantage = score - self.envs.critic(self.envs.data_batch()).mean()
         return advantage.expand_as(batch.log_prob)
 
     def policy_loss(self, batch: Trajectories, advantage: Tensor | None, first: bool) -> Loss:

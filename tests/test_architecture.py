@@ -8,9 +8,12 @@ import ast
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from itertools import combinations
 from pathlib import Path
 
 import pytest
+
+from agents.presets import AGENTS
 
 ROOT = Path(__file__).resolve().parent.parent
 CODE = ("diffusion_env", "agents", "benchmarks")
@@ -29,6 +32,9 @@ WITHOUT_TORCHVISION = ("torchvision", "torch_fidelity", "pytorch_fid", "cleanfid
 UNSAFE = ("pickle", "cPickle", "cloudpickle", "dill", "joblib", "torch.load", "torch.save")
 HEAVY = ("sklearn", "matplotlib", "ot", "torchmetrics", "diffusers", "tensorboard", "stable_baselines3")
 MAX_FILE_LINES = 300
+MAX_ALGORITHM_LINES = 200
+MAX_SHARED_LINES = 10
+ALGORITHMS = tuple(f"agents.{name}" for name in ("policy_gradient", *AGENTS))
 MAX_FUNCTION_LINES = 60
 
 Rule = Callable[[str, str], list[str]]
@@ -115,6 +121,11 @@ def files_are_short(module: str, source: str) -> list[str]:
     return [f"{lines} lines"] if lines > MAX_FILE_LINES else []
 
 
+def an_algorithm_is_short(module: str, source: str) -> list[str]:
+    lines = len(source.splitlines())
+    return [f"{lines} lines"] if module in ALGORITHMS and lines > MAX_ALGORITHM_LINES else []
+
+
 def functions_are_short(module: str, source: str) -> list[str]:
     functions = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
     return [f"{f.name}: {lines_of(f)} lines" for f in functions if lines_of(f) > MAX_FUNCTION_LINES]
@@ -178,6 +189,10 @@ CASES: dict[Rule, list[tuple[tuple[str, str], tuple[str, str]]]] = {
         ((AGENT, "np.load(a, allow_pickle=True)"), (AGENT, "np.load(a, allow_pickle=False)")),
     ],
     files_are_short: [((AGENT, "\n" * (MAX_FILE_LINES + 1)), (AGENT, "\n" * MAX_FILE_LINES))],
+    an_algorithm_is_short: [
+        ((AGENT, "\n" * (MAX_ALGORITHM_LINES + 1)), (AGENT, "\n" * MAX_ALGORITHM_LINES)),
+        ((AGENT, "\n" * (MAX_ALGORITHM_LINES + 1)), (ENV, "\n" * (MAX_ALGORITHM_LINES + 1))),
+    ],
     functions_are_short: [
         ((AGENT, function_of(MAX_FUNCTION_LINES)), (AGENT, function_of(MAX_FUNCTION_LINES - 1))),
         ((AGENT, function_of(MAX_FUNCTION_LINES, 9)), (AGENT, function_of(MAX_FUNCTION_LINES - 1, 9))),
@@ -206,6 +221,48 @@ def test_negative_control(rule: Rule, broken: tuple[str, str], fine: tuple[str, 
 def test_the_walk_sees_the_code() -> None:
     names = {module_name(path) for path in sources(*CODE)}
     assert {"diffusion_env.__init__", "diffusion_env.tables", "diffusion_env.critics.base"} <= names
+
+
+def code_lines(source: str) -> list[str]:
+    """The lines that count: neither blank, nor part of an import."""
+    imported = {
+        line
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    }
+    return [line.strip() for i, line in enumerate(source.splitlines(), 1) if line.strip() and i not in imported]
+
+
+def copied(one: str, other: str) -> list[str]:
+    """First lines of the runs of more than `MAX_SHARED_LINES` lines that both sources have."""
+
+    def runs(source: str) -> set[tuple[str, ...]]:
+        lines, size = code_lines(source), MAX_SHARED_LINES + 1
+        return {tuple(lines[i : i + size]) for i in range(len(lines) - size + 1)}
+
+    return sorted(run[0] for run in runs(one) & runs(other))
+
+
+def test_no_two_agents_share_a_passage() -> None:
+    paths = [path for path in sources("agents") if path.parent.name in ("agents", "sb3")]
+    assert {"ddpo.py", "vec_env.py"} <= {path.name for path in paths}
+    texts = {module_name(path): path.read_text(encoding="utf-8") for path in paths}
+    found = {(a, b): copied(texts[a], texts[b]) for a, b in combinations(texts, 2)}
+    assert {pair: lines for pair, lines in found.items() if lines} == {}
+
+
+def test_negative_control_a_copied_passage_is_found() -> None:
+    def text(lines: int, before: str = "", between: str = "") -> str:
+        return before + between.join(f"a{i} = {i}\n" for i in range(lines))
+
+    limit = MAX_SHARED_LINES
+    assert copied(text(limit + 1), text(limit + 1, "import os\nb = 1\n", "\n")) == ["a0 = 0"]
+    assert copied(text(limit), text(limit + 1)) == []
+    names = ", ".join(f"name{i}" for i in range(20))
+    assert (
+        copied(f"from a import ({names.replace(' ', chr(10))})", f"from a import ({names.replace(' ', chr(10))})") == []
+    )
 
 
 def loaded_after(statement: str) -> set[str]:
