@@ -1,11 +1,19 @@
-"""Losses as pure functions: values, where gradients go, and generalised advantages."""
+"""Losses as pure functions: their values, where gradients go, and what they report."""
 
 import pytest
 import torch
 from torch import Tensor
 
-from agents.advantages import advantages
-from agents.losses import explained_variance, ratio_error, score_function_loss, value_loss
+from agents.losses import (
+    clipped_loss,
+    explained_variance,
+    mean_difference_z,
+    ratio_error,
+    score_function_loss,
+    value_loss,
+    velocity_cost,
+)
+from diffusion_env.law import GaussianStep
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -64,21 +72,107 @@ def test_ratio_error_is_zero_for_the_same_log_prob_and_measures_a_change() -> No
     assert ratio_error(log_prob, moved) == pytest.approx(0.2, rel=1e-5)
 
 
-@pytest.mark.parametrize("num_steps", [1, 2, 7])
-def test_lambda_one_is_the_papers_advantage(num_steps: int) -> None:
-    value, score = random(num_steps, 4), random(4, seed=1)
-    assert torch.allclose(advantages(value, score), score - value, atol=1e-6)
+def test_value_loss_takes_a_target_of_its_own_for_every_step() -> None:
+    value, target = random(3, 5), random(3, 5, seed=1)
+    assert value_loss(value, target)[0] == (value - target).square().mean()
+    assert float(value_loss(value, value)[1]["explained_variance"]) == 1
 
 
-@pytest.mark.parametrize("gae_lambda", [0.0, 0.3, 0.9])
-def test_generalised_advantages_are_the_sum_of_their_definition(gae_lambda: float) -> None:
-    value, score = random(5, 4), random(4, seed=1)
-    following = torch.cat([value, score[None]])  # V(x[K]) = f(x_0)
-    expected = torch.stack(
-        [
-            sum((gae_lambda**j * (following[k + j + 1] - following[k + j]) for j in range(5 - k)), torch.zeros(4))
-            for k in range(5)
-        ]
-    )
-    assert torch.allclose(advantages(value, score, gae_lambda), expected, atol=1e-6)
-    assert not torch.allclose(advantages(value, score, 1.0), expected, atol=0.1)  # lambda matters
+# --- the clipped ratio -----------------------------------------------------------------------------------------------
+
+
+def test_at_ratio_one_the_clipped_gradient_is_the_score_function_s() -> None:
+    old, advantage = random(3, 5), random(3, 5, seed=1)
+    gradients = []
+    for loss in (lambda p: clipped_loss(p, old, advantage, 0.2), lambda p: score_function_loss(p, advantage)):
+        log_prob = old.clone().requires_grad_()
+        loss(log_prob)[0].backward()
+        assert log_prob.grad is not None
+        gradients.append(log_prob.grad)
+    assert torch.allclose(gradients[0], gradients[1], rtol=1e-6)
+    assert not torch.allclose(gradients[0], gradients[1] / 3)  # negative control: a sum over other dimensions
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "loss", "flows"),
+    [
+        (1.1, 2.0, -2.2, True),  # within the range
+        (1.5, 2.0, -2.4, False),  # gained enough
+        (0.5, 2.0, -1.0, True),  # wrongly unlikely: brought back from however far
+        (0.5, -2.0, 1.6, False),  # avoided enough
+        (1.5, -2.0, 3.0, True),  # wrongly likely: brought back
+    ],
+)
+def test_the_clip_ends_the_gain_and_never_the_way_back(
+    ratio: float, advantage: float, loss: float, flows: bool
+) -> None:
+    log_prob = torch.tensor([ratio]).log().requires_grad_()
+    found, _ = clipped_loss(log_prob, torch.zeros(1), torch.tensor([advantage]), 0.2)
+    found.backward()
+    assert float(found.detach()) == pytest.approx(loss)
+    assert log_prob.grad is not None
+    assert float(log_prob.grad) == pytest.approx(-ratio * advantage if flows else 0.0)
+
+
+def test_the_clipped_loss_reports_on_the_ratio() -> None:
+    ratio = torch.tensor([1.0, 1.1, 1.5, 0.5])
+    old, advantage = random(4), random(4, seed=1).requires_grad_()
+    _, metrics = clipped_loss((ratio.log() + old).requires_grad_(), old.requires_grad_(), advantage, 0.2)
+    assert float(metrics["clip_fraction"]) == 0.5
+    assert float(metrics["approx_kl"]) == pytest.approx(float((ratio - 1 - ratio.log()).mean()), abs=1e-6)
+    kish = float(ratio.sum() ** 2 / (4 * ratio.square().sum()))
+    assert float(metrics["effective_sample_size"]) == pytest.approx(kish, rel=1e-5)
+    assert float(metrics["advantage_std"]) == pytest.approx(float(advantage.detach().numpy().std()), rel=1e-5)
+    assert not any(value.requires_grad for value in metrics.values())
+
+
+def test_only_the_new_log_prob_receives_a_gradient() -> None:
+    log_prob, old, advantage = (random(4, seed=seed).requires_grad_() for seed in range(3))
+    clipped_loss(log_prob, old, advantage, 10.0)[0].backward()
+    assert log_prob.grad is not None and bool(log_prob.grad.any())
+    assert old.grad is None and advantage.grad is None
+
+
+def test_the_clip_means_the_same_in_more_dimensions() -> None:
+    """Coordinates that both policies treat alike change no ratio; averaged over four they would halve each gap."""
+    x, old_mean, new_mean = (0.3 * random(64, 2, seed=seed) for seed in range(3))
+    idle, std, advantage = random(64, 2, seed=3), torch.tensor([0.3]), random(64, seed=4)
+
+    def loss(*parts: Tensor) -> tuple[float, float, float]:
+        events, old, new = parts
+        gap = [GaussianStep(mean, std).log_prob(events) for mean in (new, old)]
+        found, metrics = clipped_loss(*gap, advantage, 0.2)
+        return float(found), float(metrics["clip_fraction"]), float(metrics["effective_sample_size"])
+
+    plane = loss(x, old_mean, new_mean)
+    wide = loss(*(torch.cat([part, idle], -1) for part in (x, old_mean, new_mean)))
+    assert wide == pytest.approx(plane, rel=1e-4)
+    half = [GaussianStep(mean, std).log_prob(x) / 2 for mean in (new_mean, old_mean)]
+    assert float(clipped_loss(*half, advantage, 0.2)[0]) != pytest.approx(plane[0], rel=0.05)  # negative control
+
+
+# --- the rest --------------------------------------------------------------------------------------------------------
+
+
+def test_mean_difference_in_standard_errors() -> None:
+    a, b = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0.0, 4.0])  # variances 1 and 8
+    assert mean_difference_z(a, a) == 0
+    assert mean_difference_z(a, b) == pytest.approx((2.0 - 2.0) / (1 / 3 + 8 / 2) ** 0.5)
+    assert mean_difference_z(a + 1, b) == pytest.approx(1 / (1 / 3 + 8 / 2) ** 0.5)
+    assert mean_difference_z(b, a + 1) == pytest.approx(-mean_difference_z(a + 1, b))
+    assert torch.tensor(mean_difference_z(torch.ones(3), torch.zeros(3))).isfinite()  # nothing varies
+
+
+def test_mean_difference_has_unit_spread_where_nothing_differs() -> None:
+    found = torch.tensor([mean_difference_z(random(50, seed=i), random(80, seed=1000 + i)) for i in range(300)])
+    assert float(found.std()) == pytest.approx(1.0, abs=0.15)
+    assert abs(float(found.mean())) < 0.25
+
+
+@pytest.mark.parametrize("shape", [(2,), (1, 3, 3)])
+def test_velocity_cost_is_half_the_squared_way(shape: tuple[int, ...]) -> None:
+    x, x_next = random(4, 5, *shape), random(4, 5, *shape, seed=1)
+    cost = velocity_cost(x, x_next, len(shape))
+    assert cost.shape == (4, 5)
+    assert float(cost[1, 2]) == pytest.approx(0.5 * float(torch.linalg.vector_norm(x_next[1, 2] - x[1, 2])) ** 2)
+    assert torch.equal(velocity_cost(x, x, len(shape)), torch.zeros(4, 5))

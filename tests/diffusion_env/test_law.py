@@ -47,6 +47,31 @@ def test_kl_is_the_closed_form(shape, stds):
     torch.testing.assert_close(ours.kl(ours), torch.zeros(5), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_entropy_is_the_sum_over_the_event(shape):
+    std = 0.1 + normal(7, *[1] * len(shape)).abs()
+    step = GaussianStep(normal(7, *shape), std, len(shape))
+    assert step.entropy().shape == (7,)
+    torch.testing.assert_close(step.entropy(), reference(step).entropy(), rtol=1e-5, atol=1e-5)
+    wider = GaussianStep(step.mean, 2 * std, len(shape))
+    gain = torch.full((7,), step.mean[0].numel() * 0.6931472)
+    torch.testing.assert_close(wider.entropy() - step.entropy(), gain, rtol=1e-4, atol=1e-4)
+
+
+def test_at_is_the_reparametrised_draw_and_carries_gradients():
+    mean, std = normal(7, 3).requires_grad_(), torch.tensor([0.3]).requires_grad_()
+    z = normal(7, 3, seed=1)
+    x = GaussianStep(mean, std).at(z)
+    torch.testing.assert_close(x, mean + std * z)
+    x.sum().backward()
+    torch.testing.assert_close(mean.grad, torch.ones(7, 3))
+    torch.testing.assert_close(std.grad, z.sum().reshape(1))
+    drawn = torch.randn(7, 3, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(
+        GaussianStep(mean, std).sample(torch.Generator().manual_seed(1)), GaussianStep(mean, std).at(drawn)
+    )
+
+
 def test_samples_follow_the_law():
     step = GaussianStep(normal(1, 3).expand(50_000, 3), torch.tensor([0.5]))
     x = step.sample(torch.Generator().manual_seed(0))
@@ -93,6 +118,9 @@ def test_a_point_mass_cannot_be_scored_or_compared():
     assert step.noiseless
     with pytest.raises(ValueError, match=r"Cannot score .* point mass .*final_std > 0"):
         step.log_prob(x)
+    with pytest.raises(ValueError, match="Cannot take the entropy of a denoising step whose std is 0"):
+        step.entropy()
+    assert torch.equal(step.at(torch.ones(3, 2)), step.mean)  # it can be sampled
     for pair in [(step, GaussianStep(x, torch.ones(1))), (GaussianStep(x, torch.ones(1)), step)]:
         with pytest.raises(ValueError, match="Cannot compare"):
             pair[0].kl(pair[1])
