@@ -44,7 +44,7 @@ class SB3Algorithm:
     @property
     def off_policy(self) -> bool:
         """Whether it learns from a replay buffer."""
-        return "train_freq" in self.hyperparameters
+        return "buffer_size" in self.hyperparameters
 
     def load_class(self) -> type[BaseAlgorithm]:
         """The class; ImportError that names the extra where it is not installed."""
@@ -65,7 +65,8 @@ def _rollout(episodes: int, env: DDPMShortcutVecEnv) -> dict[str, Any]:
     return {"n_steps": n_steps, "batch_size": n_steps * env.num_envs}
 
 
-_REPLAY = {"buffer_size": 50_000, "learning_starts": 0, "train_freq": 1, "gradient_steps": 1, "batch_size": 512}
+_REPLAY = {"buffer_size": 50_000, "learning_starts": 0}
+_SMALL = {"net_arch": [64, 64]}
 
 SB3_ALGORITHMS: dict[str, SB3Algorithm] = {
     "ppo": SB3Algorithm(
@@ -73,7 +74,7 @@ SB3_ALGORITHMS: dict[str, SB3Algorithm] = {
         "step",
         6e-4,
         {"n_epochs": 2, "gae_lambda": 0.9, "clip_range": 0.2},
-        "TODO",
+        "Five critic steps per rollout and two passes over all of it: with four passes it circles before it settles.",
         lambda env: _rollout(5, env),
     ),
     "a2c": SB3Algorithm(
@@ -81,31 +82,40 @@ SB3_ALGORITHMS: dict[str, SB3Algorithm] = {
         "step",
         3e-4,
         {"gae_lambda": 0.9, "use_rms_prop": False, "normalize_advantage": True},
-        "TODO",
+        "One step per episode and per critic step, so a small one; Adam with normalised advantages, like PPO.",
         lambda env: {"n_steps": env.table.num_steps},
     ),
     "trpo": SB3Algorithm(
         "sb3_contrib:TRPO",
         "step",
         1e-3,
-        {"gae_lambda": 0.9, "target_kl": 0.003, "cg_max_steps": 5, "n_critic_updates": 4},
-        "TODO",
+        {"gae_lambda": 0.9, "target_kl": 0.001, "cg_max_steps": 5, "n_critic_updates": 4},
+        "target_kl is the step size and does not fall, so it is small; five conjugate gradients, since each is slow here.",
         lambda env: _rollout(1, env),
     ),
     "sac": SB3Algorithm(
         "stable_baselines3:SAC",
         "residual",
         3e-4,
-        {**_REPLAY, "ent_coef": "auto_0.01"},
-        "TODO",
+        {**_REPLAY, "train_freq": 10, "gradient_steps": 2, "batch_size": 2048, "tau": 0.1, "ent_coef": "auto_0.01"},
+        "Its actor moves with every step of Q, so few steps on large batches; the target entropy is that of N(0, I).",
         lambda env: {"target_entropy": unit_entropy(env), **relabelling_kwargs(env)},
     ),
     "td3": SB3Algorithm(
         "stable_baselines3:TD3",
         "residual",
         3e-4,
-        {**_REPLAY, "target_policy_noise": 0.1, "target_noise_clip": 0.5},
-        "TODO",
+        {
+            **_REPLAY,
+            "gradient_steps": 8,
+            "batch_size": 256,
+            "policy_delay": 200,
+            "tau": 1.0,
+            "target_policy_noise": 0.1,
+            "target_noise_clip": 0.5,
+        },
+        "Q is fitted 200 steps to a copy of itself before the actor moves once, no faster than the critic can follow; "
+        "the target noise is the sampler's own, so that Q is the value of the noisy sampler.",
         lambda env: {"action_noise": unit_noise(env), **relabelling_kwargs(env)},
     ),
 }
@@ -155,7 +165,9 @@ def make_sb3(
 
 
 def _policy(row: SB3Algorithm, env: DDPMShortcutVecEnv) -> dict[str, Any]:
-    if row.off_policy or env.action_mode == "residual":
+    if row.off_policy:
+        return {"policy": "MultiInputPolicy", "policy_kwargs": _SMALL}
+    if env.action_mode == "residual":
         return {"policy": "MultiInputPolicy"}
     adam = {"optimizer_kwargs": {"betas": (0.5, 0.99)}}
     return {"policy": DenoisingActorCriticPolicy, "policy_kwargs": denoising_policy_kwargs(env) | adam}

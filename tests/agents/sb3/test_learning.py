@@ -40,7 +40,7 @@ def trained_reward(make_env: MakeEnv, critic: Any, learning_rate: float) -> tupl
     )
     draw = sb3_sampler(model)
     before = float(nearness(draw(4_000, 99)).mean())
-    model.learn(20 * 4 * NUM_STEPS * NUM_ENVS)
+    model.learn(12 * 4 * NUM_STEPS * NUM_ENVS)
     return before, float(nearness(draw(4_000, 99)).mean())
 
 
@@ -48,8 +48,8 @@ def test_a_fixed_reward_rises_and_its_opposite_falls(make_env: MakeEnv) -> None:
     start, towards = trained_reward(make_env, nearness, 3e-3)
     same_start, away = trained_reward(make_env, lambda x: -nearness(x), 3e-3)
     assert start == same_start
-    assert towards > start + 0.3
-    assert away < start - 0.3
+    assert towards > start + 0.2
+    assert away < start - 0.2
 
 
 def test_negative_control_without_a_step_size_nothing_is_learned(make_env: MakeEnv) -> None:

@@ -11,7 +11,6 @@ from stable_baselines3 import PPO, SAC, TD3
 from stable_baselines3.common.utils import obs_as_tensor
 from torch import nn
 
-from agents.sb3.callbacks import SB3Evaluation
 from agents.sb3.policies import DenoisingActorCriticPolicy
 from agents.sb3.registry import SB3_ALGORITHMS, make_sb3
 from agents.sb3.relabelling import RelabellingReplayBuffer
@@ -29,18 +28,17 @@ def test_it_trains(world: dict[str, Any], name: str, mode: str) -> None:
     model, env = make_sb3(name, NUM_ENVS, {**world, "action_mode": mode}, seed=100)
     assert env.action_mode == mode
     before = [w.clone() for w in model.policy.parameters()]
-    evaluation = SB3Evaluation(10_000, num_samples=50)
-    model.learn(4 * 15 * NUM_ENVS, evaluation, log_interval=10_000)
-    assert all(np.isfinite(point.sw2) for point in evaluation.history)
+    model.learn((15 if SB3_ALGORITHMS[name].off_policy else 60) * NUM_ENVS, log_interval=10_000)
+    assert sb3_sampler(model)(50, 0).isfinite().all()
     assert not all(torch.equal(w, old) for w, old in zip(model.policy.parameters(), before, strict=True))
     in_actor_critic = not SB3_ALGORITHMS[name].off_policy and mode == "step"
     assert isinstance(model.policy, DenoisingActorCriticPolicy) == in_actor_critic
 
 
 def test_ppo_takes_the_environment_s_id_as_it_stands() -> None:
-    model = PPO("MultiInputPolicy", "diffusion_env:DDPMShortcut-v0", n_steps=64, n_epochs=1, device="cpu")
-    model.learn(128)
-    assert model.num_timesteps == 128
+    model = PPO("MultiInputPolicy", "diffusion_env:DDPMShortcut-v0", n_steps=32, n_epochs=1, device="cpu")
+    model.learn(64)
+    assert model.num_timesteps == 64
 
 
 @pytest.mark.parametrize("name", ["ppo", "a2c", "trpo", "td3", "sac"])
@@ -48,9 +46,9 @@ def test_the_start_is_the_pretrained_sampler(world: dict[str, Any], name: str) -
     """All five draw what a model of the same actions does that was never trained: the pretrained sampler's law."""
     model, _ = make_sb3(name, NUM_ENVS, world, seed=100)
     reference, _ = make_sb3("ppo", NUM_ENVS, world, seed=100)
-    samples, wanted = sb3_sampler(model)(20_000, 0), sb3_sampler(reference)(20_000, 1)
-    torch.testing.assert_close(samples.mean(0), wanted.mean(0), atol=0.05, rtol=0)
-    torch.testing.assert_close(samples.T.cov(), wanted.T.cov(), atol=0.06, rtol=0)
+    samples, wanted = sb3_sampler(model)(5_000, 0), sb3_sampler(reference)(5_000, 1)
+    torch.testing.assert_close(samples.mean(0), wanted.mean(0), atol=0.08, rtol=0)
+    torch.testing.assert_close(samples.T.cov(), wanted.T.cov(), atol=0.12, rtol=0)
 
 
 def test_rows_prefer_a_mode_and_relabel(world: dict[str, Any]) -> None:
