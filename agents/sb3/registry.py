@@ -66,7 +66,6 @@ def _rollout(episodes: int, env: DDPMShortcutVecEnv) -> dict[str, Any]:
 
 
 _REPLAY = {"buffer_size": 50_000, "learning_starts": 0}
-_SMALL = {"net_arch": [64, 64]}
 
 SB3_ALGORITHMS: dict[str, SB3Algorithm] = {
     "ppo": SB3Algorithm(
@@ -90,7 +89,7 @@ SB3_ALGORITHMS: dict[str, SB3Algorithm] = {
         "step",
         1e-3,
         {"gae_lambda": 0.9, "target_kl": 0.001, "cg_max_steps": 5, "n_critic_updates": 4},
-        "target_kl is the step size and does not fall, so it is small; five conjugate gradients, since each is slow here.",
+        "target_kl is the step size and does not fall, so it is small; few conjugate gradients: each is slow.",
         lambda env: _rollout(1, env),
     ),
     "sac": SB3Algorithm(
@@ -166,7 +165,7 @@ def make_sb3(
 
 def _policy(row: SB3Algorithm, env: DDPMShortcutVecEnv) -> dict[str, Any]:
     if row.off_policy:
-        return {"policy": "MultiInputPolicy", "policy_kwargs": _SMALL}
+        return {"policy": "MultiInputPolicy", "policy_kwargs": {"net_arch": [64, 64]}}
     if env.action_mode == "residual":
         return {"policy": "MultiInputPolicy"}
     adam = {"optimizer_kwargs": {"betas": (0.5, 0.99)}}
