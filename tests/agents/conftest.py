@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from stable_baselines3.common.logger import KVWriter, Logger
 from torch import nn
 
 from agents.config import AgentConfig
@@ -72,6 +73,26 @@ def small_config() -> Callable[..., AgentConfig]:
         return preset(algo, **sizes | changes)
 
     return small
+
+
+class _Lines(KVWriter):
+    def __init__(self) -> None:
+        self.lines: list[dict[str, Any]] = []
+
+    def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
+        self.lines.append(dict(key_values))
+
+
+@pytest.fixture
+def record() -> Callable[[IPMAgent], list[dict[str, Any]]]:
+    """``record(agent)``: the list that the agent's log will fill, a line of metrics each."""
+
+    def start(agent: IPMAgent) -> list[dict[str, Any]]:
+        writer = _Lines()
+        agent.set_logger(Logger(folder=None, output_formats=[writer]))
+        return writer.lines
+
+    return start
 
 
 @pytest.fixture
