@@ -87,7 +87,8 @@ def made_with_settings(run: Run, config: CompareConfig) -> dict[str, Any]:
         "total_timesteps": config.budget(run),
         "protocol": asdict(config.protocol),
     }
-    return json.loads(json.dumps(made))  # type: ignore[no-any-return]
+    as_stored: dict[str, Any] = json.loads(json.dumps(made))
+    return as_stored
 
 
 def identity(run: Run, config: CompareConfig) -> dict[str, Any]:
@@ -104,8 +105,11 @@ def execute(run: Run, config: CompareConfig) -> dict[str, Any]:
     """The run's JSON: identity, status ("finished" or "diverged"), costs, metrics, and what it was made with."""
     torch.set_num_threads(1)
     result = {**identity(run, config), "status": "finished", "error": "", **_outcome(run, config)}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {**result, "peak_resident_mib": peak, **manifest()}
+    usage = {
+        "process_cpu_seconds": time.process_time(),
+        "peak_resident_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+    return {**result, **usage, **manifest()}
 
 
 def _outcome(run: Run, config: CompareConfig) -> dict[str, Any]:

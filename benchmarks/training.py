@@ -1,7 +1,7 @@
 """One seam for both kinds of algorithm: train an entry on a task, and hand over a sampler, its critic and its costs.
 
-A run that diverges is a result, not a crash: it ends in `FloatingPointError`, or in any error after which a weight of
-the sampler is not finite (stable-baselines3 meets NaN in torch's distributions, as a ValueError).
+A run that diverges is a result, not a crash: it ends in `FloatingPointError`, or in any error after which the sampler,
+which worked before, gives no finite samples (stable-baselines3 meets NaN in torch's distributions, as a ValueError).
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
-from torch import Tensor, nn
+from torch import Tensor
 
-from agents.callbacks import Measurement, SamplerEvaluation
+from agents.callbacks import Measurement, SamplerEvaluation, SeededSample
 from agents.ipm_agent import IPMAgent
 from agents.presets import PRESETS, preset
 from agents.registry import agent_class
@@ -30,6 +30,7 @@ from diffusion_env.evaluation import Sample
 
 CURVE_POINTS = 12
 CURVE_SAMPLES = 5_000
+FEW = 16
 
 
 @dataclass(frozen=True)
@@ -77,39 +78,42 @@ def _train_agent(entry: Entry, env_kwargs: dict[str, Any], seed: int, total_time
     name = PRESETS[entry.algorithm].agent
     config = preset(entry.algorithm, **entry.changes)
     agent = agent_class(name)(config=config, num_envs=NUM_ENVS, env_kwargs=env_kwargs, seed=seed)
-    iterations = math.ceil(total_timesteps / (config.n_critic * NUM_ENVS * env_kwargs["num_steps"]))
-    watch = _AgentCurve(max(1, iterations // CURVE_POINTS), CURVE_SAMPLES)
-    diverged = _learn(lambda: agent.learn(total_timesteps, callback=watch), agent.policy)
+    iterations = total_timesteps / (config.n_critic * NUM_ENVS * env_kwargs["num_steps"])
+    watch = _AgentCurve(math.ceil(iterations / CURVE_POINTS), CURVE_SAMPLES)
+    diverged = _learn(lambda: agent.learn(total_timesteps, callback=watch), watch, agent.sample)
     costs = _costs(agent, watch, agent.network_evaluations)
-    return Trained(_agent_sample(agent), agent.envs.critic, agent.envs.dataset, diverged, costs)
-
-
-def _agent_sample(agent: IPMAgent) -> Sample:
-    return lambda n, generator: agent.sample(n, seed=_seed_from(generator))
+    return Trained(_seeded(agent.sample), agent.envs.critic, agent.envs.dataset, diverged, costs)
 
 
 def _train_sb3(entry: Entry, env_kwargs: dict[str, Any], seed: int, total_timesteps: int) -> Trained:
     model, env = make_sb3(entry.algorithm, NUM_ENVS, env_kwargs, seed, hyperparameters=entry.changes)
     counter = NetworkEvaluations(model)
-    watch = _SB3Curve(max(1, total_timesteps // CURVE_POINTS), CURVE_SAMPLES, counter=counter)
-    diverged = _learn(lambda: model.learn(total_timesteps, callback=watch), model.policy)
+    watch = _SB3Curve(math.ceil(total_timesteps / CURVE_POINTS), CURVE_SAMPLES, counter=counter)
+    draw = sb3_sampler(model)
+    diverged = _learn(lambda: model.learn(total_timesteps, callback=watch), watch, draw)
     costs = _costs(model, watch, int(counter))
     counter.remove()
-    draw = sb3_sampler(model)
-    return Trained(lambda n, g: draw(n, _seed_from(g)), env.critic, env.dataset, diverged, costs)
+    return Trained(_seeded(draw), env.critic, env.dataset, diverged, costs)
 
 
-def _learn(learn: Callable[[], object], sampler: nn.Module) -> str:
+def _learn(learn: Callable[[], object], watch: SamplerEvaluation, sample: SeededSample) -> str:
     """How the run diverged, "" if it did not; any other error is raised."""
     try:
         learn()
     except FloatingPointError as error:
         return str(error)
     except Exception as error:
-        if all(bool(weight.isfinite().all()) for weight in sampler.parameters()):
+        if not watch.history or _gives_finite(sample):
             raise
-        return f"A weight is not finite. {error}"
+        return f"The sampler gives no finite samples. {error}"
     return ""
+
+
+def _gives_finite(sample: SeededSample) -> bool:
+    try:
+        return bool(sample(FEW, 0).isfinite().all())
+    except ValueError:
+        return False
 
 
 def _costs(model: IPMAgent | BaseAlgorithm, watch: SamplerEvaluation, network_evaluations: int) -> dict[str, Any]:
@@ -123,5 +127,10 @@ def _costs(model: IPMAgent | BaseAlgorithm, watch: SamplerEvaluation, network_ev
     }
 
 
-def _seed_from(generator: torch.Generator) -> int:
-    return int(torch.randint(2**31, (), generator=generator, device=generator.device))
+def _seeded(sample: SeededSample) -> Sample:
+    """The same samples from a generator: it draws the seed."""
+
+    def draw(n: int, generator: torch.Generator) -> Tensor:
+        return sample(n, int(torch.randint(2**31, (), generator=generator, device=generator.device)))
+
+    return draw

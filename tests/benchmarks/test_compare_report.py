@@ -1,0 +1,116 @@
+"""The report says what is in the JSON, no more: numbers, gaps, mixed budgets, runs that ended badly."""
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks.compare_report import README_END, README_START, write_readme, write_report
+from benchmarks.compare_tables import short_table
+from benchmarks.scores import load
+from benchmarks.statistics import iqm_interval
+from diffusion_env.checkpoints import write_json
+
+
+def line_of(text: str, entry: str, section: str) -> str:
+    part = text.split(f"## {section}")[1].split("\n## ")[0]
+    return next(line for line in part.splitlines() if line.startswith(f"| `{entry}`"))
+
+
+def changed(path, **changes):
+    write_json(path, {**json.loads(path.read_text()), **changes})
+
+
+def test_scores_are_those_of_the_json(write, tiny):
+    folder = write(sft_pg=0.2, ppo=0.4)
+    text = write_report(folder, tiny)
+    assert (folder.parent / "tiny.md").read_text() == text
+    assert "0.75 [0.75, 0.75]" in line_of(text, "sft_pg", "Scores")
+    assert "0.25 [0.25, 0.25]" in line_of(text, "ppo", "Scores") and "6 / 6 | 0 |" in line_of(text, "ppo", "Scores")
+    assert "0.00 [0.00, 0.00]" in line_of(text, "ppo", "Probability")
+    assert "0.001 | 0.00 | 3.00 | 7 | 7" in line_of(text, "ppo", "Costs")
+    assert "50.00 ± 0.00 | 10.00 ± 0.00" in line_of(text, "swiss_roll_k10", "Scale")
+    assert "24 of 24 runs: 24 finished" in text and "incomplete" not in text
+    assert "What is not claimed" in text and "a processor" in text
+
+
+def test_an_interval_in_the_table_is_the_bootstrap_of_the_scores(write, tiny):
+    folder = write(sft_pg=0.2)
+    for seed, sw2 in enumerate((0.1, 0.2, 0.4)):
+        path = folder / "sft_pg" / f"swiss_roll_k10_seed{seed}.json"
+        metrics = json.loads(path.read_text())["metrics"]
+        changed(path, metrics={**metrics, "sw2": [sw2]})
+    scores = [np.array([1.0, 0.75, 0.25]), np.array([0.75] * 3)]
+    estimate, low, high = (float(x) for x in iqm_interval(scores, seed=0))
+    assert f"{estimate:.2f} [{low:.2f}, {high:.2f}]" in line_of(write_report(folder, tiny), "sft_pg", "Scores")
+    assert low < estimate
+
+
+def test_an_incomplete_grid_says_what_is_missing(write, tiny):
+    folder = write(sft_pg=0.2)
+    for path in (folder / "sft_pg").glob("swiss*"):
+        path.unlink()
+    text = write_report(folder, tiny)
+    assert "**The grid is incomplete**; missing: `sft_pg` 3, `ppo` 6." in text
+    assert "(1 of 2 tasks)" in line_of(text, "sft_pg", "Scores") and "3 / 6" in line_of(text, "sft_pg", "Scores")
+    assert "| - | - | - |" in line_of(text, "ppo", "Scores")
+
+
+def test_references_alone_make_a_report(write, tiny):
+    assert "missing: `sft_pg` 6, `ppo` 6" in write_report(write(), tiny)
+
+
+def test_runs_that_ended_badly_are_listed(write, tiny):
+    folder = write(sft_pg=0.2, ppo=None)
+    changed(folder / "ppo" / "gaussians8_k2_seed1.json", error="a weight | is\nNaN")
+    changed(folder / "sft_pg" / "swiss_roll_k10_seed0.json", status="failed", error="OSError: disk")
+    text = write_report(folder, tiny)
+    assert "-1.00 [-1.00, -1.00]" in line_of(text, "ppo", "Scores") and "| 6 |" in line_of(text, "ppo", "Scores")
+    assert "| `ppo` | `gaussians8_k2` | 1 | diverged | a weight / is NaN |" in text
+    assert "| `sft_pg` | `swiss_roll_k10` | 0 | failed | OSError: disk |" in text
+    assert "17 finished, 6 diverged, 1 failed, 0 missing" in text
+
+
+def test_unequal_budgets_and_mixed_settings_are_announced(write, tiny):
+    folder = write(sft_pg=0.2)
+    changed(folder / "sft_pg" / "swiss_roll_k10_seed0.json", settings={"total_timesteps": 5_000})
+    text = write_report(folder, tiny)
+    assert "Budgets are not equal: 1,000, 5,000" in text
+    assert "Made with more than one setting: `sft_pg`" in text
+
+
+def test_reward_hacking_shows_beside_the_held_out_critic(write, tiny):
+    folder = write(sft_pg=0.1)
+    for path in (folder / "sft_pg").glob("*.json"):
+        metrics = json.loads(path.read_text())["metrics"]
+        changed(path, training_ipm=-0.01, metrics={**metrics, "held_out_critic": [0.9]})
+    line = line_of(write_report(folder, tiny), "sft_pg", "Other metrics")
+    assert "| -0.0100 | -1.00 [-1.00, -1.00] |" in line
+
+
+def test_figures_are_small_pictures(write, tiny):
+    folder = write(sft_pg=0.2, ppo=None)
+    text = write_report(folder, tiny)
+    for name in ("tiny_scores.png", "tiny_curves.png"):
+        picture = (folder.parent / name).read_bytes()
+        assert picture.startswith(b"\x89PNG") and len(picture) < 150_000 and f"({name})" in text
+
+
+def test_the_readme_gets_the_short_table_where_it_has_markers(write, tiny, tmp_path):
+    folder, readme = write(sft_pg=0.2, ppo=0.4), tmp_path / "README.md"
+    readme.write_text("no markers")
+    write_readme(readme, folder, tiny)
+    assert readme.read_text() == "no markers"
+    readme.write_text(f"before\n{README_START}\nold\n{README_END}\nafter\n")
+    for _ in range(2):  # writing it again changes nothing
+        write_readme(readme, folder, tiny)
+        text = readme.read_text()
+        assert text == f"before\n{README_START}\n\n{short_table(load(folder, tiny))}\n\n{README_END}\nafter\n"
+    readme.write_text(README_START)
+    with pytest.raises(ValueError, match="must hold the lines"):
+        write_readme(readme, folder, tiny)
+
+
+def test_no_results_is_an_error_that_says_what_to_run(tmp_path, tiny):
+    with pytest.raises(FileNotFoundError, match=r"python -m benchmarks\.compare --grid tiny"):
+        write_report(tmp_path / "tiny", tiny)
