@@ -1,4 +1,4 @@
-"""``ddpm-shortcut``: demo, pretrain, train, evaluate, sample.
+"""``ddpm-shortcut``: demo, pretrain, train, evaluate, sample, tune.
 
 The parser is made of the dataclasses in `agents.commands.options`; what a subcommand runs is imported when it runs.
 """
@@ -16,7 +16,7 @@ from typing import Annotated, Union
 
 import tyro
 
-from agents.commands.options import Demo, Evaluate, Options, Pretrain, Sample, Train
+from agents.commands.options import Demo, Evaluate, Options, Pretrain, Sample, Train, Tune
 from agents.presets import PRESETS
 
 DESCRIPTION = "Few-step diffusion samplers, fine-tuned by reinforcement learning with a learned critic."
@@ -55,6 +55,7 @@ def parse(argv: Sequence[str]) -> Options:
         Annotated[Train, tyro.conf.subcommand("train", default=train)],
         Annotated[Evaluate, tyro.conf.subcommand("evaluate")],
         Annotated[Sample, tyro.conf.subcommand("sample")],
+        Annotated[Tune, tyro.conf.subcommand("tune")],
     ]
     options: Options = tyro.cli(commands, prog="ddpm-shortcut", description=DESCRIPTION, args=argv)
     return options
@@ -70,7 +71,7 @@ def _algo(argv: Sequence[str]) -> str:
 def _is_bad_input(error: Exception) -> bool:
     from diffusion_env.checkpoints import CheckpointError
 
-    return isinstance(error, (ValueError, OSError, FloatingPointError, CheckpointError))
+    return isinstance(error, (ValueError, OSError, ImportError, FloatingPointError, CheckpointError))
 
 
 def _paragraph(text: str) -> str:

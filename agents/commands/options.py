@@ -171,4 +171,48 @@ class Sample:
     """Torch threads."""
 
 
-Options = Demo | Pretrain | Train | Evaluate | Sample
+@dataclass(frozen=True)
+class Tune:
+    """Tune an algorithm's hyper-parameters with optuna (pip install 'ddpm-shortcut[tune]').
+
+    The preset is the first trial. The same command again continues an interrupted study.
+    """
+
+    algo: str = "sft_pg"
+    """A named algorithm of `train`, or ppo, a2c, trpo, sac or td3 of stable-baselines3."""
+    dataset: str = "swiss_roll"
+    """A named data set, or a path to a .npz file or a folder of images (with --denoiser)."""
+    denoiser: str | None = None
+    """Pretrained network to start from; None takes the one shipped for the data set."""
+    num_steps: int = 10
+    """K, denoising steps."""
+    sampler: str = "ddpm"
+    """Step table, as in `train`."""
+    critic: str = "energy"
+    """Learned reward, as in `train`."""
+    num_envs: int = 128
+    """B, trajectories per rollout."""
+    trials: int = 20
+    """Trials in all, those of an interrupted study included."""
+    total_timesteps: int = 500_000
+    """Environment steps of each training."""
+    seeds: tuple[int, ...] = (1_000, 1_001)
+    """Tuning seeds, 1000 ... 9999: each trial trains once with every one, and no reported run may use them."""
+    seed: int = 0
+    """Seed of optuna's choices."""
+    num_samples: int = 10_000
+    """Samples that SW2 is measured on, per seed, on points of their own."""
+    output: Path | None = None
+    """Folder of the study; None takes runs/tune-ALGO-DATASET-K."""
+    processes: int = 1
+    """Trials at a time, each in a process of its own if there are several."""
+    device: str = "cpu"
+    """Torch device."""
+    threads: int = 1
+    """Torch threads; more than one slows small networks where cores are shared."""
+
+    def __post_init__(self) -> None:
+        _refuse_below_one(self, "trials", "total_timesteps", "num_envs", "processes", "threads")
+
+
+Options = Demo | Pretrain | Train | Evaluate | Sample | Tune

@@ -1,0 +1,92 @@
+"""``ddpm-shortcut tune``."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from agents.commands.options import Train, Tune
+from agents.commands.train import env_kwargs
+from agents.persistence import versions
+from agents.presets import PRESETS
+from agents.trials import Problem
+from agents.tuning import Study, Trial
+from diffusion_env.assembly import usable_device
+from diffusion_env.checkpoints import write_json
+
+BEST = "best.json"
+
+
+def run(options: Tune, command: str) -> None:
+    """Start or continue the study, print its trials, and write best.json."""
+    problem = _problem(options)
+    usable_device(problem.device)
+    output = options.output or Path("runs") / f"tune-{options.algo}-{Path(options.dataset).stem}-{options.num_steps}"
+    study = Study(problem, output, options.seed)
+    print(f"Tuning {len(study.space)} hyper-parameters of {options.algo}: {', '.join(study.space)}")
+    print(f"Writing {study.folder}, which holds {len(study.finished)} of {options.trials} trials. 1 is untouched.")
+    study.run(options.trials, options.processes, lambda trial: print(_line(trial), flush=True))
+    write_json(study.folder / BEST, result(study, command))
+    print(f"{table(study)}\nThe best training: {repeat(problem, study.best)}\nWrote {study.folder / BEST}")
+
+
+def _problem(options: Tune) -> Problem:
+    names = ("dataset", "denoiser", "num_steps", "sampler", "critic")
+    return Problem(
+        options.algo,
+        env_kwargs(Train(**{name: getattr(options, name) for name in names})),
+        options.total_timesteps,
+        options.seeds,
+        options.num_envs,
+        options.num_samples,
+        options.device,
+        options.threads,
+    )
+
+
+def result(study: Study, command: str) -> dict[str, Any]:
+    """What best.json records: the changes of the row, what they reach, and everything that belongs to it."""
+    finished, best = study.finished, study.best
+    return {
+        **best,
+        "preset_value": finished[0]["value"],
+        "dimensions": list(study.space),
+        "num_trials": len(finished),
+        "num_diverged": sum(None in trial["sw2"] for trial in finished),
+        "untouched_sw2": study.untouched,
+        "problem": asdict(study.problem),
+        "seed": study.seed,
+        "repeat": repeat(study.problem, best),
+        "command": command,
+        "versions": {**versions(), "optuna": version("optuna")},
+    }
+
+
+def repeat(problem: Problem, trial: Trial) -> str:
+    """The command that trains with the changes of ``trial``, or the call for algorithms of stable-baselines3."""
+    kwargs, changes = problem.env_kwargs, trial["changes"]
+    if problem.algo not in PRESETS:
+        called = f"{problem.algo!r}, {problem.num_envs}, {dict(kwargs)}, hyperparameters=sb3_keywords({changes})"
+        return f"agents.sb3.make_sb3({called})[0].learn({problem.total_timesteps})"
+    options = {"algo": problem.algo, **kwargs, "num_envs": problem.num_envs, "total_timesteps": problem.total_timesteps}
+    del options["train_critic"]
+    words = [f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in (options | changes).items()]
+    return " ".join(["ddpm-shortcut train", *words])
+
+
+def table(study: Study) -> str:
+    """The best five trials and the row, best first."""
+    ranked = sorted(study.finished, key=lambda trial: float(trial["value"]))
+    return "\n".join(_line(trial) for trial in ranked if trial in ranked[:5] or trial["number"] == 0)
+
+
+def _line(trial: Trial) -> str:
+    changes = ", ".join(f"{name}={_short(value)}" for name, value in trial["changes"].items())
+    return f"trial {trial['number']:>3}   {trial['value']:.4f}   {changes}"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
