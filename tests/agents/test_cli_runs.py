@@ -8,6 +8,9 @@ import pytest
 
 from agents import SFTPG
 from agents.cli import main
+from agents.commands.train import recorded_options
+from agents.presets import PRESETS
+from agents.registry import agent_class, load_agent
 from agents.run_folder import RunFolder
 from diffusion_env.checkpoints import load_checkpoint
 from diffusion_env.denoisers import EpsMLP
@@ -71,6 +74,22 @@ def test_train_evaluate_and_sample_a_users_images(
     np.testing.assert_array_equal(drawn, SFTPG.load(run / "checkpoint").sample(7, seed=0).numpy())
 
 
+@pytest.mark.parametrize(("algo", "name"), [("pathwise", "PATHWISE-2"), ("sft_pg_paper", "SFT-PG-2")])
+def test_every_family_is_trained_evaluated_and_sampled(
+    points_file: Path, denoiser_file: Path, tmp_path: Path, algo: str, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert main([*train_words(points_file, denoiser_file, run, 1), "--algo", algo]) == 0
+    assert PRESETS[algo].config == recorded_options(RunFolder(run)).algorithm
+    assert call("evaluate", "--checkpoint", run, *"--seeds 0 --num-samples 50 --w1-samples 20".split()) == 0
+    assert name in capsys.readouterr().out
+    assert call("sample", "--checkpoint", run, "--n", 5, "--output", tmp_path / "samples") == 0
+    drawn = np.load(tmp_path / "samples.npz")["x"]
+    agent = load_agent(run / "checkpoint.safetensors")
+    assert agent.name == PRESETS[algo].agent
+    np.testing.assert_array_equal(drawn, agent.sample(5, seed=0).numpy())
+
+
 def test_evaluate_the_untouched_network_alone(
     points_file: Path, denoiser_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -80,9 +99,19 @@ def test_evaluate_the_untouched_network_alone(
     assert [line.split()[0] for line in lines if line[0] != "-"] == ["sampler", "DDPM-3", "floor"]
 
 
-def test_resume_equals_the_uninterrupted_run(points_file: Path, denoiser_file: Path, tmp_path: Path) -> None:
+FAMILIES = [
+    "--gae-lambda 0.9",
+    "--algo dxdp --velocity-coef 0.1 --std learned",
+    "--algo pathwise --backprop-steps 1 --gradient-checkpointing",
+]
+
+
+@pytest.mark.parametrize("words", FAMILIES)
+def test_resume_equals_the_uninterrupted_run(
+    points_file: Path, denoiser_file: Path, tmp_path: Path, words: str
+) -> None:
     for name in ("whole", "killed"):
-        assert main([*train_words(points_file, denoiser_file, tmp_path / name), "--gae-lambda", "0.9"]) == 0
+        assert main([*train_words(points_file, denoiser_file, tmp_path / name), *words.split()]) == 0
     whole, killed = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
     interrupt_in_iteration_3(killed)
     assert load_checkpoint(killed.checkpoint)[0]["counters"][1] == 2
@@ -96,7 +125,6 @@ def test_resume_equals_the_uninterrupted_run(points_file: Path, denoiser_file: P
 def interrupt_in_iteration_3(run: RunFolder) -> None:
     """Start the run in this folder anew, with its own options, and stop it as a kill would."""
     from agents.callbacks import Checkpoint, IterationCallback, SamplerEvaluation
-    from agents.commands.train import recorded_options
 
     class Kill(IterationCallback):
         def _on_step(self) -> bool:
@@ -105,7 +133,8 @@ def interrupt_in_iteration_3(run: RunFolder) -> None:
             return True
 
     options = recorded_options(run)
-    agent = SFTPG("DDPMShortcut-v0", options.algorithm, options.num_envs, run.config["env_kwargs"], options.seed)
+    kind = agent_class(PRESETS[options.algo].agent)
+    agent = kind("DDPMShortcut-v0", options.algorithm, options.num_envs, run.config["env_kwargs"], options.seed)
     agent.set_logger(run.logger())
     with pytest.raises(KeyboardInterrupt):
         agent.learn(options.total_timesteps, [SamplerEvaluation(2, 20), Checkpoint(run.path, 2), Kill()], 1)
@@ -127,8 +156,9 @@ def test_runs_are_numbered(
     monkeypatch.chdir(tmp_path)
     words = train_words(points_file, denoiser_file, Path("unused"), 1)
     del words[words.index("--output") : words.index("--output") + 2]
-    assert main(words) == main(words) == 0
-    assert sorted(path.name for path in Path("runs").iterdir()) == ["sft_pg-points-2-1", "sft_pg-points-2-2"]
+    assert main(words) == main(words) == main([*words, "--algo", "rwr"]) == 0
+    found = sorted(path.name for path in Path("runs").iterdir())
+    assert found == ["rwr-points-2-1", "sft_pg-points-2-1", "sft_pg-points-2-2"]
 
 
 def test_a_fixed_critic_stays_as_it_is(points_file: Path, denoiser_file: Path, tmp_path: Path) -> None:
