@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,10 @@ ACTION_BOUND = 10.0
 """Half-width of the action box; `DDPMShortcutEnv` states how often the pretrained sampler leaves it."""
 
 RENDER_MODES = ["rgb_array"]
+
+if hasattr(os, "register_at_fork"):  # AsyncVectorEnv forks where Python does
+    # A fork has none of its parent's threads: with more than one to call, torch would wait for them for ever.
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 def build_process(
