@@ -82,12 +82,9 @@ class IPMAgent(Agent):
         """Algorithm 1: n_critic rollouts that teach f and V, then n_generator steps on theta."""
         self._set_learning_rates()
         buffer: list[Trajectories] = []
-        value_metrics = Metrics()
         for _ in range(self.config.n_critic):
             buffer.append(self._rollout())
-            critic_metrics = self._update_critic(buffer[-1])
-            if self.trains_value:
-                value_metrics = self._update_value(buffer[-1])
+            critic_metrics, value_metrics = self._teach(buffer[-1])
         self.newest, batch = buffer[-1], concatenated(buffer)
         advantage, policy_metrics = self.advantages(batch), Metrics()
         for step in range(self.config.n_generator):
@@ -117,6 +114,22 @@ class IPMAgent(Agent):
         self.next_start = next_start
         return trajectories
 
+    def _teach(self, newest: Trajectories) -> tuple[dict[str, float], Metrics]:
+        """One step on f and one on V.
+
+        With (B) they descend one loss together, so V regresses f as it was before its step: a V that runs after the
+        newest f takes away all that holds it, and both grow without end.
+        """
+        score = self._score(newest) if self.envs.critic.name == "baseline" else None
+        critic_metrics = self._update_critic(newest)
+        if not self.trains_value:
+            return critic_metrics, {}
+        return critic_metrics, self._update_value(newest, self._score(newest) if score is None else score)
+
+    @torch.no_grad()
+    def _score(self, newest: Trajectories) -> Tensor:
+        return self.envs.critic(newest.x0)
+
     def _update_critic(self, newest: Trajectories) -> dict[str, float]:
         """One step on f: maximise mean f(data) - mean f(x_0), within the critic's regulariser."""
         if not self.train_critic:
@@ -131,10 +144,9 @@ class IPMAgent(Agent):
             value = self.value(newest.xs[:-1], self.rows)  # (K, B)
         return lambda f_fake: self.config.value_loss_weight * (value - f_fake).square().mean()
 
-    def _update_value(self, newest: Trajectories) -> Metrics:
-        """One step on V: squared error to its target, by f of now, at every step of the newest batch."""
-        with torch.no_grad():
-            target = self.value_target(newest, self.envs.critic(newest.x0))
+    def _update_value(self, newest: Trajectories, score: Tensor) -> Metrics:
+        """One step on V: squared error to its target, made of ``score`` f(x_0) (B,), at every step of the batch."""
+        target = self.value_target(newest, score)
         refuse_non_finite(self.iteration, critic_score=target)
         loss, metrics = value_loss(self.value(newest.xs[:-1], self.rows), target)
         return {**metrics, "value_grad_norm": descend("value", loss, self.value_optimizer, self.iteration)}
