@@ -67,9 +67,8 @@ VALUE_BASELINE: Space = {"gae_lambda": Choice((0.8, 0.9, 0.95, 1.0))}
 UNCLIPPED: Space = {"min_std": Choice((0.0, 0.05, 0.1))}
 CLIPPED: Space = {"clip_range": Choice((0.1, 0.2, 0.3)), "n_generator": Range(1, 8)}
 REGRESSION: Space = {"temperature": Range(0.1, 10.0)}
-GROUPED: Space = {"group_size": Choice((4, 8, 16))}
 KL: Space = {"kl_coef": Range(1e-4, 0.1)}
-BACKPROP_STEPS = (1, 2, 5)
+BACKPROP_STEPS, GROUP_SIZES = (1, 2, 5), (4, 8, 16)
 DXDP: Space = {
     "value_learning_rate": Range(3e-4, 1e-2),
     "std": Choice(("fixed", "learned")),
@@ -78,12 +77,12 @@ DXDP: Space = {
 }
 
 
-def agent_space(name: str, num_steps: int) -> Space:
+def agent_space(name: str, num_steps: int, num_envs: int) -> Space:
     """The space around the row ``name`` of `agents.presets`, for samplers of ``num_steps`` steps."""
     config = PRESETS[name].config
     families: list[Space] = [SHARED, KL if config.kl_coef > 0 else {}]
     if isinstance(config, PolicyGradientConfig):
-        families += _score_function(config)
+        families += _score_function(config, num_envs)
     elif isinstance(config, DxDPConfig):
         families.append(DXDP)
     elif isinstance(config, PathwiseConfig):
@@ -91,13 +90,14 @@ def agent_space(name: str, num_steps: int) -> Space:
     return _around(families, asdict(config))
 
 
-def _score_function(config: PolicyGradientConfig) -> list[Space]:
-    """What belongs to the row's own baseline and surrogate."""
+def _score_function(config: PolicyGradientConfig, num_envs: int) -> list[Space]:
+    """What belongs to the row's own baseline and surrogate; groups divide the batch."""
+    sizes = tuple(size for size in GROUP_SIZES if num_envs % size == 0)
     return [
         VALUE_BASELINE if config.baseline == "value" else {},
         CLIPPED if config.surrogate == "clip" else UNCLIPPED,
         REGRESSION if config.surrogate == "regression" else {},
-        GROUPED if config.baseline == "group" else {},
+        {"group_size": Choice(sizes)} if config.baseline == "group" else {},
     ]
 
 

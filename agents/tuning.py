@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import asdict
+from inspect import signature
 from itertools import count
 from multiprocessing import get_context
 from pathlib import Path
@@ -48,7 +49,8 @@ def load_optuna() -> ModuleType:
 def start_and_space(problem: Problem) -> tuple[Changes, Space]:
     """The row's own value of each hyper-parameter that is tuned, and what it may become."""
     if problem.algo in PRESETS:
-        start, space = asdict(PRESETS[problem.algo].config), agent_space(problem.algo, problem.num_steps)
+        start = asdict(PRESETS[problem.algo].config)
+        space = agent_space(problem.algo, problem.num_steps, problem.num_envs)
     else:
         start = _sb3_row(problem)
         space = sb3_space(problem.algo, start, problem.num_steps)
@@ -56,10 +58,12 @@ def start_and_space(problem: Problem) -> tuple[Changes, Space]:
 
 
 def _sb3_row(problem: Problem) -> Changes:
+    """Every keyword of the algorithm's class: the row's, or else the class's own default."""
     row = SB3_ALGORITHMS[problem.algo]
+    defaults = {name: keyword.default for name, keyword in signature(row.load_class()).parameters.items()}
     kwargs = {"action_mode": row.action_mode, "device": problem.device, **problem.env_kwargs}
     env = DDPMShortcutVecEnv(num_envs=problem.num_envs, env_kwargs=kwargs)
-    return {"learning_rate": row.learning_rate, **row.hyperparameters, **row.from_env(env)}
+    return {**defaults, "learning_rate": row.learning_rate, **row.hyperparameters, **row.from_env(env)}
 
 
 def changes_of(problem: Problem, parameters: Mapping[str, Any]) -> Changes:
@@ -78,7 +82,7 @@ def _distribution(parameter: Parameter) -> optuna.distributions.BaseDistribution
 
 
 class Study:
-    """Trials of one `Problem` in a folder; opened again, it goes on where it was.
+    """Trials of one `Problem` in a folder; opened again (by one process at a time), it goes on where it was.
 
     study.journal    optuna's own record, from which an interrupted study continues
     study.json       the problem, the seed, and the SW2 (data units) of the untouched sampler
@@ -101,8 +105,9 @@ class Study:
         if not path.is_file():
             if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
                 raise FileExistsError(f"{self.folder} holds files that are no study. Choose another folder.")
+            untouched = untouched_sw2(self.problem)
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_json(path, {**wanted, "untouched_sw2": untouched_sw2(self.problem)})
+            write_json(path, {**wanted, "untouched_sw2": untouched})
         found = json.loads(path.read_text(encoding="utf-8"))
         differing = {key: (found[key], value) for key, value in wanted.items() if found[key] != value}
         if differing:
@@ -134,7 +139,7 @@ class Study:
 
     @property
     def best(self) -> Trial:
-        """The first of the finished trials with the least value."""
+        """The first of the finished trials with the least value, which is optimistic: new seeds will do worse."""
         return min(self.finished, key=lambda trial: float(trial["value"]))
 
     def run(self, trials: int, processes: int = 1, on_trial: Callable[[Trial], object] = print) -> None:

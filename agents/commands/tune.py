@@ -18,6 +18,7 @@ from diffusion_env.assembly import usable_device
 from diffusion_env.checkpoints import write_json
 
 BEST = "best.json"
+SHOWN = 5
 
 
 def run(options: Tune, command: str) -> None:
@@ -28,9 +29,14 @@ def run(options: Tune, command: str) -> None:
     study = Study(problem, output, options.seed)
     print(f"Tuning {len(study.space)} hyper-parameters of {options.algo}: {', '.join(study.space)}")
     print(f"Writing {study.folder}, which holds {len(study.finished)} of {options.trials} trials. 1 is untouched.")
-    study.run(options.trials, options.processes, lambda trial: print(_line(trial), flush=True))
-    write_json(study.folder / BEST, result(study, command))
-    print(f"{table(study)}\nThe best training: {repeat(problem, study.best)}\nWrote {study.folder / BEST}")
+
+    def on_trial(trial: Trial) -> None:
+        print(_line(trial), flush=True)
+        write_json(study.folder / BEST, result(study, command))
+
+    study.run(options.trials, options.processes, on_trial)
+    print(f"{table(study)}\nThe best training, to be repeated with seeds it was not tuned on:")
+    print(f"{repeat(problem, study.best)}\nWrote {study.folder / BEST}")
 
 
 def _problem(options: Tune) -> Problem:
@@ -78,14 +84,16 @@ def repeat(problem: Problem, trial: Trial) -> str:
 
 
 def table(study: Study) -> str:
-    """The best five trials and the row, best first."""
+    """The best five trials and the preset, best first."""
     ranked = sorted(study.finished, key=lambda trial: float(trial["value"]))
-    return "\n".join(_line(trial) for trial in ranked if trial in ranked[:5] or trial["number"] == 0)
+    shown = [trial for rank, trial in enumerate(ranked) if rank < SHOWN or trial["number"] == 0]
+    return "\n".join(["Best first:", *map(_line, shown)])
 
 
 def _line(trial: Trial) -> str:
     changes = ", ".join(f"{name}={_short(value)}" for name, value in trial["changes"].items())
-    return f"trial {trial['number']:>3}   {trial['value']:.4f}   {changes}"
+    name = "preset" if trial["number"] == 0 else f"trial {trial['number']}"
+    return f"{name:<9} {trial['value']:.4f}   {changes}"
 
 
 def _short(value: Any) -> str:

@@ -1,0 +1,291 @@
+"""Tuning: the preset first, seeds of its own, exact resume, and a command whose result is a configuration."""
+
+import json
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agents import tuning
+from agents.agent import Agent
+from agents.callbacks import CURVE_SEED
+from agents.cli import main, parse
+from agents.commands import tune
+from agents.commands.options import Train, Tune
+from agents.presets import PRESETS, preset
+from agents.trials import DIVERGED, EVALUATION_SEED, Problem, final_sw2, sb3_keywords, trial_value, untouched_sw2
+from agents.tuning import Study, start_and_space
+
+MakeProblem = Callable[..., Problem]
+Trials = list[dict[str, Any]]
+
+
+@pytest.fixture
+def problem(small_world: dict[str, object]) -> MakeProblem:
+    def make(algo: str = "sft_pg", iterations: int = 2, **changes: Any) -> Problem:
+        sizes: dict[str, Any] = {"seeds": (1_000,), "num_envs": 8, "num_samples": 50}
+        return Problem(algo, small_world, iterations * 8 * 2 * 5, **sizes | changes)
+
+    return make
+
+
+@pytest.fixture
+def invented(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Studies take no training: SW2 is least at the largest step size."""
+
+    def sw2(problem: Problem, changes: Mapping[str, Any]) -> list[float | None]:
+        return [1e-3 / changes["learning_rate"]] * len(problem.seeds)
+
+    monkeypatch.setattr(tuning, "final_sw2", sw2)
+
+
+def quiet(trial: dict[str, Any]) -> None:
+    return None
+
+
+@pytest.mark.parametrize("algo", ["sft_pg", "pathwise"])
+def test_a_sampler_that_does_not_learn_is_the_untouched_one(algo: str, problem: MakeProblem) -> None:
+    posed = problem(algo, seeds=(1_000, 1_001), num_samples=200)
+    same = final_sw2(posed, {"learning_rate": 0.0})
+    assert trial_value(same, untouched_sw2(posed)) == 1.0
+    assert same[0] != same[1]  # points of their own
+    assert final_sw2(posed, {"learning_rate": 1e-3}) != same  # negative control
+
+
+def test_a_trial_repeats_itself_and_follows_its_seed(problem: MakeProblem) -> None:
+    assert final_sw2(problem(), {}) == final_sw2(problem(), {})
+    assert final_sw2(problem(), {}) != final_sw2(problem(seeds=(1_005,)), {})
+
+
+@pytest.mark.parametrize("algo", ["ppo", "sac"])
+def test_stable_baselines3_is_measured_alike(algo: str, problem: MakeProblem) -> None:
+    posed = problem(algo, 1, num_samples=2_000)
+    value = trial_value(final_sw2(posed, {"learning_rate": 1e-9}), untouched_sw2(posed))
+    assert value == pytest.approx(1.0, rel=0.2)
+
+
+def test_its_step_size_falls_to_zero_as_in_the_rows() -> None:
+    rate = sb3_keywords({"learning_rate": 0.5, "n_epochs": 3})["learning_rate"]
+    assert [rate(left) for left in (1.0, 0.5, 0.0)] == pytest.approx([0.5, 0.25, 0.0])
+    assert sb3_keywords({"n_epochs": 3}) == {"n_epochs": 3}
+
+
+@pytest.mark.parametrize("algo", ["sft_pg", "ppo"])
+def test_divergence_is_a_bad_value(algo: str, problem: MakeProblem) -> None:
+    assert final_sw2(problem(algo), {"learning_rate": 1e30}) == [None]
+
+
+def test_another_error_is_none(problem: MakeProblem, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: Any, **keywords: Any) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(Agent, "learn", broken)
+    with pytest.raises(RuntimeError, match="broken"):
+        final_sw2(problem(), {})
+
+
+def test_the_value_is_the_mean_over_seeds_in_multiples_of_the_untouched_sampler() -> None:
+    assert trial_value([1.0, 3.0], [2.0, 4.0]) == pytest.approx(0.625)
+    assert trial_value([None, 2.0], [2.0, 4.0]) == pytest.approx((DIVERGED + 0.5) / 2)
+    assert trial_value([1e9], [2.0]) == trial_value([None], [2.0]) == DIVERGED
+
+
+@pytest.mark.parametrize("seeds", [(), (0,), (1_000, 4), (1_000, 1_000), (CURVE_SEED,), (20_000,), (EVALUATION_SEED,)])
+def test_seeds_of_reported_results_are_refused(seeds: tuple[int, ...], problem: MakeProblem) -> None:
+    with pytest.raises(ValueError, match=r"1000 \.\.\. 9999; received .*reported runs"):
+        problem(seeds=seeds)
+
+
+def test_unknown_algorithms_are_refused(problem: MakeProblem) -> None:
+    with pytest.raises(ValueError, match=r"'alphago'.*pathwise.*td3"):
+        problem("alphago")
+
+
+@pytest.mark.parametrize("algo", ["sft_pg", "dxdp", "pathwise", "ppo"])
+def test_the_preset_is_the_first_trial(algo: str, problem: MakeProblem, tmp_path: Path) -> None:
+    study = Study(problem(algo, 1), tmp_path / "study")
+    study.run(2, on_trial=quiet)
+    first, second = study.finished
+    start, _ = start_and_space(study.problem)
+    assert (first["number"], {name: first["changes"][name] for name in start}) == (0, start)
+    assert second["changes"] != first["changes"]
+    assert study.best["value"] <= first["value"] == trial_value(final_sw2(study.problem, {}), study.untouched)
+
+
+@pytest.mark.usefixtures("invented")
+@pytest.mark.parametrize("stopped", [0, 11])  # optuna's model of the trials begins at the tenth
+def test_an_interrupted_study_becomes_the_uninterrupted_one(
+    stopped: int, problem: MakeProblem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Study(problem(), tmp_path / "whole")
+    whole.run(12, on_trial=quiet)
+    Study(problem(), tmp_path / "part").run(stopped, on_trial=quiet)
+    with monkeypatch.context() as inner, pytest.raises(KeyboardInterrupt):
+        inner.setattr(tuning, "final_sw2", interrupted)
+        Study(problem(), tmp_path / "part").run(12, on_trial=quiet)
+    part = Study(problem(), tmp_path / "part")
+    assert len(part.finished) == stopped
+    part.run(12, on_trial=quiet)
+    assert part.finished == whole.finished
+    lines = (tmp_path / "part" / "trials.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == whole.finished
+    other = Study(problem(), tmp_path / "other", seed=1)
+    other.run(3, on_trial=quiet)
+    assert other.finished[0] == whole.finished[0] and other.finished[1:] != whole.finished[1:3]
+
+
+def interrupted(problem: Problem, changes: Mapping[str, Any]) -> list[float | None]:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.usefixtures("invented")
+def test_a_finished_study_takes_no_more_trials_unless_asked(problem: MakeProblem, tmp_path: Path) -> None:
+    seen: Trials = []
+    for trials in (2, 2, 3):
+        Study(problem(), tmp_path).run(trials, on_trial=seen.append)
+    assert [trial["number"] for trial in seen] == [0, 1, 2]
+
+
+@pytest.mark.usefixtures("invented")
+def test_the_best_trial_is_the_one_with_the_least_value(problem: MakeProblem, tmp_path: Path) -> None:
+    study = Study(problem(), tmp_path)
+    study.run(6, on_trial=quiet)
+    rates = [trial["changes"]["learning_rate"] for trial in study.finished]
+    assert study.best["changes"]["learning_rate"] == max(rates) > rates[0]
+
+
+@pytest.mark.usefixtures("invented")
+def test_a_study_goes_on_only_as_it_began(problem: MakeProblem, tmp_path: Path) -> None:
+    Study(problem(), tmp_path / "study")
+    with pytest.raises(ValueError, match=r"began otherwise.*seeds was \[1000\] and is \[1000, 1001\]"):
+        Study(problem(seeds=(1_000, 1_001)), tmp_path / "study")
+    with pytest.raises(FileExistsError, match="no study"):
+        Study(problem(), tmp_path)
+
+
+@pytest.mark.usefixtures("invented")
+def test_trials_side_by_side(problem: MakeProblem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def threads(processes: int) -> Iterator[Executor]:
+        with ThreadPoolExecutor(processes) as pool:
+            yield pool
+
+    monkeypatch.setattr(tuning, "_executor", threads)
+    seen: Trials = []
+    study = Study(problem(), tmp_path)
+    study.run(5, processes=2, on_trial=seen.append)
+    assert sorted(trial["number"] for trial in seen) == [trial["number"] for trial in study.finished] == [*range(5)]
+    assert len({json.dumps(trial["changes"]) for trial in seen}) == 5
+
+
+def test_a_trial_can_be_sent_to_another_process(problem: MakeProblem) -> None:
+    function, *arguments = pickle.loads(pickle.dumps((final_sw2, problem(), {"learning_rate": 0.0})))
+    assert function(*arguments) == untouched_sw2(problem())
+
+
+def words(small_world: dict[str, object], output: Path, *more: object) -> list[str]:
+    sizes = "--num-steps 2 --num-envs 8 --trials 2 --total-timesteps 160 --num-samples 50 --seeds 1000"
+    world = ["--dataset", small_world["dataset"], "--denoiser", small_world["denoiser"], "--output", output]
+    return ["tune", *sizes.split(), *map(str, world), *map(str, more)]
+
+
+@pytest.mark.parametrize("algo", ["pathwise", "ppo"])
+def test_the_result_is_a_configuration(
+    algo: str, small_world: dict[str, object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words(small_world, tmp_path, "--algo", algo)) == 0
+    best, printed = json.loads((tmp_path / "best.json").read_text()), capsys.readouterr()
+    problem = Problem(**best["problem"] | {"seeds": tuple(best["problem"]["seeds"])})
+    assert trial_value(final_sw2(problem, best["changes"]), best["untouched_sw2"]) == best["value"]
+    assert best["value"] <= best["preset_value"]
+    assert (best["num_trials"], best["num_diverged"], best["problem"]["total_timesteps"]) == (2, 0, 160)
+    assert best["dimensions"] == list(start_and_space(problem)[1]) and "optuna" in best["versions"]
+    assert best["repeat"] in printed.out and "preset" in printed.out and "trial 1" in printed.out
+    assert printed.err == ""
+    assert main(words(small_world, tmp_path, "--algo", algo)) == 0  # the same command goes on
+    assert "holds 2 of 2 trials" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("algo", PRESETS)
+def test_the_printed_command_trains_with_the_changes(algo: str, problem: MakeProblem) -> None:
+    kwargs = {**problem().env_kwargs, "critic": "mmd", "train_critic": True}
+    posed = Problem(algo, kwargs, 77, num_envs=16)
+    changes = {**start_and_space(posed)[0], "learning_rate": 0.00012345678901234567}
+    options = parse(tune.repeat(posed, {"changes": changes}).split()[1:])
+    assert isinstance(options, Train)
+    assert (options.algo, options.algorithm) == (algo, preset(algo, **changes))
+    assert (options.critic, options.num_envs, options.total_timesteps, options.num_steps) == ("mmd", 16, 77, 2)
+
+
+def test_every_option_reaches_the_problem(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[Any] = []
+
+    class Recorded(Exception):
+        pass
+
+    def study(*arguments: Any) -> None:
+        asked.extend(arguments)
+        raise Recorded
+
+    monkeypatch.setattr(tune, "Study", study)
+    line = "--algo ppo --dataset moons --num-steps 3 --sampler fastdpm --critic mmd --num-envs 9 --total-timesteps 5"
+    more = f"--seeds 2000 2001 --seed 6 --num-samples 70 --output {tmp_path} --device meta --threads 3 --denoiser net"
+    with pytest.raises(Recorded):
+        main(["tune", *line.split(), *more.split()])
+    kwargs = {"dataset": "moons", "denoiser": "net", "num_steps": 3, "sampler": "fastdpm", "critic": "mmd"}
+    expected = Problem("ppo", {**kwargs, "train_critic": True}, 5, (2_000, 2_001), 9, 70, "meta", 3)
+    assert asked == [expected, tmp_path, 6]
+
+
+BAD = {
+    "an unknown algorithm": (["--algo", "alphago"], "Unknown algorithm 'alphago'"),
+    "seeds of reported runs": (["--seeds", "0", "1"], "1000 ... 9999; received [0, 1]"),
+    "a data set without a network": (["--dataset", "digits", "--denoiser", "None"], "no shipped denoiser"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_paragraph(
+    case: str, small_world: dict[str, object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    extra, message = BAD[case]
+    assert main([*words(small_world, tmp_path / "study"), *extra]) == 2
+    error = capsys.readouterr().err
+    assert message in " ".join(error.split()) and "Traceback" not in error
+    assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.parametrize("name", ["trials", "total-timesteps", "num-envs", "processes", "threads"])
+def test_counts_are_at_least_one(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        parse(["tune", f"--{name}", "0"])
+    assert f"--{name} must be an integer >= 1; received 0" in " ".join(capsys.readouterr().err.split())
+
+
+def test_without_optuna_the_extra_is_named(
+    small_world: dict[str, object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    assert main(words(small_world, tmp_path / "study")) == 2
+    assert "pip install 'ddpm-shortcut[tune]'" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "study").exists()
+
+
+def test_the_parser_does_not_wait_for_optuna() -> None:
+    loaded = "'optuna' in sys.modules, 'torch' in sys.modules"
+    script = f"import sys; from agents.cli import parse; parse(['tune']); print({loaded})"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
+
+
+def test_defaults_are_those_of_the_dataclass() -> None:
+    assert parse(["tune"]) == Tune()
