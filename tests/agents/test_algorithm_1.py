@@ -173,7 +173,7 @@ def test_the_average_follows_its_decay_per_policy_step(make_agent: MakeAgent) ->
 @pytest.mark.parametrize(("schedule", "last"), [("linear", 0.25), ("constant", 1.0)])
 def test_the_step_sizes_follow_the_schedule(make_agent: MakeAgent, schedule: Schedule, last: float) -> None:
     critic = make_critic("energy", (2,))
-    rates = {"learning_rate": 1e-3, "critic_learning_rate": 1e-3, "std_lr_scale": 30.0}
+    rates: dict[str, Any] = {"learning_rate": 1e-3, "critic_learning_rate": 1e-3, "std_lr_scale": 30.0}
     config = replace(SMALL, **rates, std="learned", lr_schedule=schedule)
     agent = make_agent(config, critic=critic)
     agent.learn(4 * 48)  # four iterations; the last starts with a quarter of the run to go

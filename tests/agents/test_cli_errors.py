@@ -15,7 +15,7 @@ from agents.commands.options import Options
 def run(points_file: Path, denoiser_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run") / "run"
     words = f"train --dataset {points_file} --denoiser {denoiser_file} --output {folder} --no-progress-bar"
-    assert main([*words.split(), *"--num-envs 4 --num-steps 2 --total-timesteps 1 --measure-samples 20".split()]) == 0
+    assert main(f"{words} --num-envs 4 --num-steps 2 --total-timesteps 1 --measure-samples 20".split()) == 0
     return folder
 
 
@@ -130,7 +130,7 @@ def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("agents.commands.sample.run", broken)
     with pytest.raises(RuntimeError, match="a bug"):
-        main("sample --checkpoint c --output s".split())
+        main(["sample", "--checkpoint", "c", "--output", "s"])
 
 
 def test_interruption_has_its_own_code(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -138,5 +138,5 @@ def test_interruption_has_its_own_code(monkeypatch: pytest.MonkeyPatch, capsys: 
         raise KeyboardInterrupt
 
     monkeypatch.setattr("agents.commands.sample.run", interrupted)
-    assert main("sample --checkpoint c --output s".split()) == 130
+    assert main(["sample", "--checkpoint", "c", "--output", "s"]) == 130
     assert "Interrupted" in capsys.readouterr().err

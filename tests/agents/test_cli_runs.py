@@ -81,7 +81,7 @@ def test_every_family_is_trained_evaluated_and_sampled(
     run = tmp_path / "run"
     assert main([*train_words(points_file, denoiser_file, run, 1), "--algo", algo]) == 0
     assert PRESETS[algo].config == recorded_options(RunFolder(run)).algorithm
-    assert call("evaluate", "--checkpoint", run, *"--seeds 0 --num-samples 50 --w1-samples 20".split()) == 0
+    assert call("evaluate", "--checkpoint", run, "--seeds", 0, "--num-samples", 50, "--w1-samples", 20) == 0
     assert name in capsys.readouterr().out
     assert call("sample", "--checkpoint", run, "--n", 5, "--output", tmp_path / "samples") == 0
     drawn = np.load(tmp_path / "samples.npz")["x"]

@@ -140,15 +140,15 @@ def test_the_clip_means_the_same_in_more_dimensions() -> None:
 
     def loss(*parts: Tensor) -> tuple[float, float, float]:
         events, old, new = parts
-        gap = [GaussianStep(mean, std).log_prob(events) for mean in (new, old)]
-        found, metrics = clipped_loss(*gap, advantage, 0.2)
+        now, then = (GaussianStep(mean, std).log_prob(events) for mean in (new, old))
+        found, metrics = clipped_loss(now, then, advantage, 0.2)
         return float(found), float(metrics["clip_fraction"]), float(metrics["effective_sample_size"])
 
     plane = loss(x, old_mean, new_mean)
     wide = loss(*(torch.cat([part, idle], -1) for part in (x, old_mean, new_mean)))
     assert wide == pytest.approx(plane, rel=1e-4)
-    half = [GaussianStep(mean, std).log_prob(x) / 2 for mean in (new_mean, old_mean)]
-    assert float(clipped_loss(*half, advantage, 0.2)[0]) != pytest.approx(plane[0], rel=0.05)  # negative control
+    now, then = (GaussianStep(mean, std).log_prob(x) / 2 for mean in (new_mean, old_mean))
+    assert float(clipped_loss(now, then, advantage, 0.2)[0]) != pytest.approx(plane[0], rel=0.05)  # negative control
 
 
 # --- the rest --------------------------------------------------------------------------------------------------------

@@ -142,7 +142,9 @@ def test_the_sampler_has_the_averaged_std(make_agent: MakeAgent, small_config: S
     own, averaged = agent.policy.log_std_ratio, agent.sampler.log_std_ratio
     assert bool(own.any()) and bool((own != averaged).any())
     assert torch.equal(agent.sampler.sampling_table.std, agent.envs.table.std * averaged.detach().exp())
-    drawn, _ = agent.predict({"x": torch.zeros(20_000, 2).numpy(), "step": torch.ones(20_000, dtype=int).numpy()})
+    drawn, _ = agent.predict(
+        {"x": torch.zeros(20_000, 2).numpy(), "step": torch.ones(20_000, dtype=torch.int64).numpy()}
+    )
     row = agent.envs.table.rows(1, 1)
     wanted = float(agent.sampler.sampling_table.std[1] / row.action_scale)
     assert drawn.std(0).tolist() == pytest.approx([wanted] * 2, rel=0.03)
@@ -175,7 +177,7 @@ def test_looking_does_not_count(make_agent: MakeAgent) -> None:
     agent = make_agent().learn(1)
     before = agent.network_evaluations
     agent.diagnostics(), agent.sample(100)
-    agent.predict({"x": torch.zeros(4, 2).numpy(), "step": torch.zeros(4, dtype=int).numpy()})
+    agent.predict({"x": torch.zeros(4, 2).numpy(), "step": torch.zeros(4, dtype=torch.int64).numpy()})
     assert agent.network_evaluations == before == agent.diagnostics()["time/network_evaluations"]
 
 

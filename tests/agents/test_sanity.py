@@ -101,7 +101,7 @@ def test_a_healthy_run_keeps_every_limit(
 
 
 def test_a_weight_that_is_cut_off_is_reported(make_agent: MakeAgent, record: Record, denoiser: EpsMLP) -> None:
-    denoiser.idle = torch.nn.Parameter(torch.ones(3))  # type: ignore[assignment]
+    denoiser.idle = torch.nn.Parameter(torch.ones(3))
     agent = make_agent(denoiser=denoiser)
     lines = record(agent)
     with pytest.warns(UserWarning, match="weights_without_gradient is 1 .* cut off from the loss"):

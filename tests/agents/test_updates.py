@@ -64,7 +64,7 @@ def test_every_update_reaches_its_own_network_alone(
     config = small_config(algo, std="learned", kl_coef=0.01)
     agent = started(make_agent(config, critic=make_critic(critic, (2,)), algo=algo))
     newest = agent._rollout()
-    assert moved_by(agent, lambda: agent._update_value(newest)) == ({"value"}, {"value"})
+    assert moved_by(agent, lambda: agent._update_value(newest, agent._score(newest))) == ({"value"}, {"value"})
     assert moved_by(agent, lambda: agent._update_critic(newest)) == ({"critic"}, {"critic"})
     assert moved_by(agent, lambda: step(agent, newest)) == ({"policy"}, {"policy"})
     assert moved_by(agent, lambda: agent._rollout()) == (set(), set())
@@ -100,13 +100,14 @@ def test_every_weight_of_the_sampler_is_reached(make_agent: MakeAgent, small_con
     agent = started(make_agent(small_config(algo, std="learned"), algo=algo))
     step(agent, agent._rollout())
     assert unreached(agent.policy) == []
-    assert agent.policy.log_std_ratio is not None and bool(agent.policy.log_std_ratio.grad.all())  # of every step
+    ratio = agent.policy.log_std_ratio
+    assert ratio is not None and ratio.grad is not None and bool(ratio.grad.all())  # of every step
 
 
 def test_every_weight_of_value_and_critic_is_reached(make_agent: MakeAgent) -> None:
     agent = started(make_agent())
     newest = agent._rollout()
-    agent._update_critic(newest), agent._update_value(newest)
+    agent._update_critic(newest), agent._update_value(newest, agent._score(newest))
     assert unreached(agent.value) == unreached(agent.envs.critic) == []
 
 
@@ -132,6 +133,27 @@ def test_the_value_error_reaches_the_baseline_critic_through_its_penalty(make_ag
     penalty(scores).backward()
     assert scores.grad is not None and float(scores.grad.abs().min()) > 0
     assert make_agent()._value_penalty(agent._rollout()) is None  # the other critics have regularisers of their own
+
+
+@pytest.mark.parametrize(("critic", "waits"), [("baseline", False), ("energy", True)])
+def test_v_regresses_the_newest_critic_unless_they_descend_together(
+    make_agent: MakeAgent, monkeypatch: pytest.MonkeyPatch, critic: str, waits: bool
+) -> None:
+    agent = started(make_agent(critic=critic))
+    newest, taken = agent._rollout(), list[Tensor]()
+    update = agent._update_value
+
+    def spy(batch: Trajectories, score: Tensor) -> Metrics:
+        taken.append(score)
+        metrics: Metrics = update(batch, score)
+        return metrics
+
+    monkeypatch.setattr(agent, "_update_value", spy)
+    before = agent._score(newest)
+    agent._teach(newest)
+    after = agent._score(newest)
+    assert not torch.equal(before, after)
+    assert torch.equal(taken[0], after if waits else before)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.5, 10.0])
