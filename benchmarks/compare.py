@@ -21,8 +21,9 @@ import tyro
 from benchmarks.compare_report import write_readme, write_report
 from benchmarks.grids import FLOOR, GRIDS, NUM_ENVS, REFERENCES, Grid, Run, selected
 from benchmarks.manifest import manifest
-from benchmarks.measuring import Protocol, measure, measure_floor, measure_untouched, training_ipm
+from benchmarks.measuring import measure, measure_floor, measure_untouched, training_ipm
 from benchmarks.pool import Job, describe, run_all
+from benchmarks.protocol import Protocol
 from benchmarks.training import settings, train
 from diffusion_env.checkpoints import write_json
 from diffusion_env.datasets import load_dataset
@@ -48,7 +49,7 @@ class CompareConfig:
     scale: float = 1.0
     """Multiple of the budget; results other than at 1 have a folder and a report of their own, GRID_xSCALE."""
     protocol: Protocol = field(default_factory=Protocol)
-    """What is measured at the end of a run."""
+    """How much is measured."""
     results: Path = RESULTS
     """Where the folder of the grid and its report are."""
     report_only: bool = False
@@ -116,7 +117,7 @@ def _outcome(run: Run, config: CompareConfig) -> dict[str, Any]:
     if run.entry.algorithm in REFERENCES:
         reference = measure_floor if run.entry.algorithm == FLOOR else measure_untouched
         return reference(load_dataset(run.task.dataset), run.task.num_steps, run.seed, config.protocol)
-    trained = train(run.entry, run.task, run.seed, config.budget(run))
+    trained = train(run.entry, run.task, run.seed, config.budget(run), config.protocol)
     if trained.diverged:
         return {"status": "diverged", "error": trained.diverged, **trained.costs, "metrics": None}
     try:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
-from agents.figures import AFTER, DATA, INK
+from agents.figures import AFTER, DATA, INK, pixels
 from agents.sb3.registry import SB3_ALGORITHMS
 from benchmarks.compare_tables import BOOTSTRAP_SEED, groups
 from benchmarks.grids import Entry, Task
-from benchmarks.scores import CURVE_GRID, LOWEST, Results
+from benchmarks.scores import CURVE_GRID, Results
 from benchmarks.statistics import iqm_interval
 
 COLOURS = colormaps["tab10"].colors  # type: ignore[attr-defined]
 DPI = 100
+PALETTE = 128
 
 
 def scores_figure(results: Results) -> Figure:
@@ -43,36 +47,49 @@ def _draw_score(axis: Axes, row: int, results: Results, entry: Entry, tasks: tup
 
 
 def curves_figure(results: Results) -> Figure:
-    """IQM and interval of the score against environment steps, one panel for each group of tasks."""
-    grouped = groups(results)
-    columns = min(3, len(grouped))
-    rows = -(-len(grouped) // columns)
-    figure = Figure(figsize=(4.0 * columns, 3.0 * rows + 0.6), dpi=DPI, layout="constrained")
-    axes = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
-    for axis, (name, tasks) in zip(axes, grouped.items(), strict=False):
-        for number, entry in enumerate(results.grid.entries):
-            _draw_curve(axis, number, results, entry, tasks)
-        _mark_references(axis.axhline)
-        axis.set_title(name, color=INK, fontsize=11)
-        axis.set_ylim(max(LOWEST, axis.get_ylim()[0]), None)
-        _plain(axis)
-    for axis in axes[len(grouped) :]:
-        axis.set_axis_off()
+    """IQM and interval of the score against environment steps: own agents above, stable-baselines3's below.
+
+    The panels are all tasks and every K; of more than two K, the least and the one with the most tasks.
+    """
+    panels, kinds = _panels(results), _kinds(results)
+    figure = Figure(figsize=(2.0 + 3.4 * len(panels), 0.6 + 3.0 * len(kinds)), dpi=DPI, layout="constrained")
+    axes = figure.subplots(len(kinds), len(panels), sharex=True, sharey="col", squeeze=False)
+    for row, entries in zip(axes, kinds, strict=True):
+        for axis, (name, tasks) in zip(row, panels.items(), strict=True):
+            for colour, entry in zip(COLOURS * len(entries), entries, strict=False):
+                _draw_curve(axis, colour, results, entry, tasks)
+            _mark_references(axis.axhline)
+            axis.set_title(name, color=INK, fontsize=11)
+            _plain(axis)
+        row[-1].legend(*row[0].get_legend_handles_labels(), loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     figure.supxlabel("environment steps, share of the budget", fontsize=10, color=INK)
-    lines, names = axes[0].get_legend_handles_labels()
-    if lines:
-        figure.legend(lines, names, loc="outside right center", frameon=False, fontsize=9)
+    figure.supylabel("score of the sampler while it trains", fontsize=10, color=INK)
     return figure
 
 
-def _draw_curve(axis: Axes, number: int, results: Results, entry: Entry, tasks: tuple[Task, ...]) -> None:
+def _panels(results: Results) -> dict[str, tuple[Task, ...]]:
+    everything, *by_steps = groups(results).items()
+    shown = by_steps if len(by_steps) <= 2 else [by_steps[0], max(by_steps, key=lambda group: len(group[1]))]
+    return dict([everything, *shown])
+
+
+def _kinds(results: Results) -> list[list[Entry]]:
+    entries = results.grid.entries
+    kinds = [[e for e in entries if (e.algorithm in SB3_ALGORITHMS) == theirs] for theirs in (False, True)]
+    return [kind for kind in kinds if kind]
+
+
+def _draw_curve(axis: Axes, colour: object, results: Results, entry: Entry, tasks: tuple[Task, ...]) -> None:
     curves = results.curves(entry.name, tasks)
-    if not curves:
-        return
-    estimate, low, high = iqm_interval(list(curves.values()), BOOTSTRAP_SEED)
-    colour, dashed = COLOURS[number % len(COLOURS)], entry.algorithm in SB3_ALGORITHMS
-    axis.plot(CURVE_GRID, estimate, color=colour, lw=1.5, ls="--" if dashed else "-", label=entry.name)
-    axis.fill_between(CURVE_GRID, low, high, color=colour, alpha=0.12, lw=0)
+    if curves:
+        estimate, low, high = iqm_interval(list(curves.values()), BOOTSTRAP_SEED)
+        axis.plot(CURVE_GRID, estimate, color=colour, lw=1.5, label=entry.name)
+        axis.fill_between(CURVE_GRID, low, high, color=colour, alpha=0.12, lw=0)
+
+
+def save_small(figure: Figure, path: Path) -> None:
+    """Write the figure as PNG with a palette, a third of the size."""
+    Image.fromarray(pixels(figure)).quantize(PALETTE).save(path, optimize=True)
 
 
 def _mark_references(line: object) -> None:

@@ -7,69 +7,32 @@ first. Raw numbers only: scores are made by the report.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from agents.callbacks import CURVE_SEED
-from benchmarks.training import CURVE_SAMPLES, Trained
-from diffusion_env.config import EvaluationConfig
+from benchmarks.protocol import Protocol
+from benchmarks.training import Trained
 from diffusion_env.datasets import Dataset
 from diffusion_env.denoisers import load_denoiser
 from diffusion_env.evaluation import Sample, draw_fresh, evaluate, floor
 from diffusion_env.sampling import sample
 from diffusion_env.tables import make_table
 
-EVALUATION_SEED = 50_000
-"""Evaluation sets of the comparison; curves are measured on seed 10,000, the toy table on 20,000 and more."""
-SETS_APART = 100
 ON_EVERY_SET = ("sw2", "off_support", "mode_coverage", "recall")
 ON_FIRST_SET = ("w1", "mmd", "held_out_critic")
-UNUSED = 2  # the least number of points of a metric whose value is not kept
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """Sizes of the final measurement."""
-
-    evaluations: int = 3
-    """Evaluation sets per training seed."""
-    num_samples: int = 10_000
-    """Samples, and reference points, per set."""
-    w1_samples: int = 2_500
-    """Points per side of the exact W1 and the MMD."""
-    critic_steps: int = 100
-    """Steps that the held-out critic is trained."""
-
-    def configs(self, seed: int) -> list[EvaluationConfig]:
-        """The first set with everything, the others with what is cheap."""
-        seeds = [EVALUATION_SEED + SETS_APART * seed + i for i in range(self.evaluations)]
-        first = EvaluationConfig(
-            num_samples=self.num_samples,
-            w1_samples=self.w1_samples,
-            seeds=(seeds[0],),
-            held_out_critic=True,
-            critic_steps=self.critic_steps,
-        )
-        others = replace(first, w1_samples=UNUSED, seeds=tuple(seeds[1:]), held_out_critic=False)
-        return [first, others] if others.seeds else [first]
-
-
-CURVE = EvaluationConfig(num_samples=CURVE_SAMPLES, w1_samples=UNUSED, seeds=(CURVE_SEED,))
-"""What learning curves are measured on."""
 
 
 def measure(draw: Sample, dataset: Dataset, seed: int, protocol: Protocol) -> dict[str, Any]:
     """Every metric of a sampler, a list over the sets of ``seed``; FloatingPointError if a sample is not finite."""
-    return _merged([evaluate(_finite(draw), dataset, config) for config in protocol.configs(seed)])
+    return _merged([evaluate(_finite(draw), dataset, config) for config in protocol.final(seed)])
 
 
 def measure_floor(dataset: Dataset, num_steps: int, seed: int, protocol: Protocol) -> dict[str, Any]:
     """The outcome of a perfect sampler: fresh data on the same sets."""
-    metrics = _merged([floor(dataset, config) for config in protocol.configs(seed)])
-    return {"metrics": metrics, "curve_sw2": floor(dataset, CURVE)["sw2_mean"]}
+    metrics = _merged([floor(dataset, config) for config in protocol.final(seed)])
+    return {"metrics": metrics, "curve_sw2": floor(dataset, protocol.curve_floor())["sw2_mean"]}
 
 
 def measure_untouched(dataset: Dataset, num_steps: int, seed: int, protocol: Protocol) -> dict[str, Any]:
@@ -81,12 +44,12 @@ def measure_untouched(dataset: Dataset, num_steps: int, seed: int, protocol: Pro
         return dataset.to_data(sample(table, network, n, generator))
 
     metrics = measure(draw, dataset, seed, protocol)
-    return {"metrics": metrics, "curve_sw2": evaluate(draw, dataset, CURVE)["sw2_mean"]}
+    return {"metrics": metrics, "curve_sw2": evaluate(draw, dataset, protocol.curve())["sw2_mean"]}
 
 
 def training_ipm(trained: Trained, seed: int, protocol: Protocol) -> float:
     """The gap f(data) - f(samples) that the run's own critic still sees, in its units, on the first set of ``seed``."""
-    config = protocol.configs(seed)[0]
+    config = protocol.final(seed)[0]
     data = draw_fresh(trained.dataset, config, config.seeds[0]).reference
     generator = torch.Generator(trained.dataset.device).manual_seed(config.seeds[0])
     with torch.no_grad():

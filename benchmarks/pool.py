@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 PRELOADED = [
     *("benchmarks.measuring", "benchmarks.compare_report", "benchmarks.report", "agents.sft_pg"),
-    *("ot", "sb3_contrib", "scipy.spatial", "sklearn.datasets", "tyro"),
+    *("ot", "sb3_contrib", "scipy.spatial", "scipy.special", "sklearn.datasets", "torch._dynamo", "tyro"),
 ]
 """Imported once, with all they import, where the platform can fork from a server: a run then starts in milliseconds,
 not in seconds, and code that is edited while a grid runs does not reach it half."""

@@ -24,12 +24,11 @@ from agents.sb3.counting import NetworkEvaluations
 from agents.sb3.registry import SB3_ALGORITHMS, make_sb3
 from agents.sb3.samplers import sb3_sampler
 from benchmarks.grids import NUM_ENVS, Entry, Task
+from benchmarks.protocol import Protocol
 from diffusion_env.critics import Critic
 from diffusion_env.datasets import Dataset
 from diffusion_env.evaluation import Sample
 
-CURVE_POINTS = 12
-CURVE_SAMPLES = 5_000
 FEW = 16
 
 
@@ -57,11 +56,11 @@ def settings(entry: Entry) -> dict[str, Any]:
     return {}
 
 
-def train(entry: Entry, task: Task, seed: int, total_timesteps: int) -> Trained:
+def train(entry: Entry, task: Task, seed: int, total_timesteps: int, protocol: Protocol) -> Trained:
     """Train ``entry`` on ``task`` for ``total_timesteps`` environment steps."""
     run = _train_agent if entry.algorithm in PRESETS else _train_sb3
     env_kwargs = {"dataset": task.dataset, "num_steps": task.num_steps, "critic": entry.critic}
-    return run(entry, env_kwargs, seed, total_timesteps)
+    return run(entry, env_kwargs, seed, total_timesteps, protocol)
 
 
 class _AgentCurve(SamplerEvaluation):
@@ -74,21 +73,25 @@ class _SB3Curve(SB3Evaluation):
         """As above."""
 
 
-def _train_agent(entry: Entry, env_kwargs: dict[str, Any], seed: int, total_timesteps: int) -> Trained:
+def _train_agent(
+    entry: Entry, env_kwargs: dict[str, Any], seed: int, total_timesteps: int, protocol: Protocol
+) -> Trained:
     name = PRESETS[entry.algorithm].agent
     config = preset(entry.algorithm, **entry.changes)
     agent = agent_class(name)(config=config, num_envs=NUM_ENVS, env_kwargs=env_kwargs, seed=seed)
     iterations = total_timesteps / (config.n_critic * NUM_ENVS * env_kwargs["num_steps"])
-    watch = _AgentCurve(math.ceil(iterations / CURVE_POINTS), CURVE_SAMPLES)
+    watch = _AgentCurve(math.ceil(iterations / protocol.curve_points), protocol.curve_samples)
     diverged = _learn(lambda: agent.learn(total_timesteps, callback=watch), watch, agent.sample)
     costs = _costs(agent, watch, agent.network_evaluations)
     return Trained(_seeded(agent.sample), agent.envs.critic, agent.envs.dataset, diverged, costs)
 
 
-def _train_sb3(entry: Entry, env_kwargs: dict[str, Any], seed: int, total_timesteps: int) -> Trained:
+def _train_sb3(
+    entry: Entry, env_kwargs: dict[str, Any], seed: int, total_timesteps: int, protocol: Protocol
+) -> Trained:
     model, env = make_sb3(entry.algorithm, NUM_ENVS, env_kwargs, seed, hyperparameters=entry.changes)
     counter = NetworkEvaluations(model)
-    watch = _SB3Curve(math.ceil(total_timesteps / CURVE_POINTS), CURVE_SAMPLES, counter=counter)
+    watch = _SB3Curve(math.ceil(total_timesteps / protocol.curve_points), protocol.curve_samples, counter=counter)
     draw = sb3_sampler(model)
     diverged = _learn(lambda: model.learn(total_timesteps, callback=watch), watch, draw)
     costs = _costs(model, watch, int(counter))

@@ -9,11 +9,12 @@ from agents.callbacks import CURVE_SEED
 from agents.presets import PRESETS
 from benchmarks import compare, toy
 from benchmarks.grids import GRIDS, NUM_ENVS, REFERENCES, Entry, Run, Task
-from benchmarks.measuring import ON_EVERY_SET, ON_FIRST_SET, Protocol
-from benchmarks.training import CURVE_POINTS, settings, train
+from benchmarks.measuring import ON_EVERY_SET, ON_FIRST_SET
+from benchmarks.protocol import Protocol
+from benchmarks.training import settings, train
 from diffusion_env.checkpoints import write_json
 
-SMALL = Protocol(evaluations=2, num_samples=300, w1_samples=100, critic_steps=3)
+SMALL = Protocol(2, num_samples=300, w1_samples=100, critic_steps=3, curve_points=3, curve_samples=300)
 BUDGET = 1_280
 TASK = Task("swiss_roll", 1)
 ALGORITHMS = ("sft_pg", "pathwise", "ppo", "td3")
@@ -66,14 +67,14 @@ def test_costs_leave_evaluation_out_and_curves_span_the_run(results):
         result = results[name]
         curve = result["curve"]
         assert curve[0]["num_timesteps"] == 0 and curve[-1]["num_timesteps"] == result["timesteps"]
-        assert len(curve) <= CURVE_POINTS + 2
+        assert 3 <= len(curve) <= SMALL.curve_points + 2
         assert result["train_cpu_seconds"] > 0 and isinstance(result["training_ipm"], float)
     # Each state is evaluated once in the rollout and once in the one update; measuring adds nothing.
     assert results["sft_pg"]["network_evaluations"] == 2 * results["sft_pg"]["timesteps"]
 
 
 def test_entries_share_their_evaluation_sets_and_seeds_do_not():
-    ours = [s for seed in range(5) for config in Protocol().configs(seed) for s in config.seeds]
+    ours = [s for seed in range(5) for config in Protocol().final(seed) for s in config.seeds]
     assert len(set(ours)) == len(ours) == 5 * Protocol().evaluations
     theirs = [toy.protocol(toy.TOY[0], seed, toy.ToyConfig())["metrics"].seeds for seed in range(5)]
     assert not set(ours) & {CURVE_SEED, *(s for seeds in theirs for s in seeds)}
@@ -137,10 +138,10 @@ def test_a_diverged_run_is_a_result(algorithm, changes, config):
 
 def test_an_error_of_a_sound_sampler_is_no_divergence(monkeypatch):
     with pytest.raises(TypeError):
-        train(Entry("broken", "ppo", {"n_steps": "many"}), TASK, 0, BUDGET)
+        train(Entry("broken", "ppo", {"n_steps": "many"}), TASK, 0, BUDGET, SMALL)
     monkeypatch.setattr("agents.agent.Agent.on_step", lambda self, ended: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        train(Entry("sft_pg", "sft_pg"), TASK, 0, BUDGET)
+        train(Entry("sft_pg", "sft_pg"), TASK, 0, BUDGET, SMALL)
 
 
 def test_other_budgets_have_folders_of_their_own(tmp_path):
