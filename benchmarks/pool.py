@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from multiprocessing import get_all_start_methods, get_context
@@ -19,7 +20,7 @@ not in seconds, and code that is edited while a grid runs does not reach it half
 class Job(NamedTuple):
     """A call to make in a process of its own; function and arguments must be picklable."""
 
-    function: Callable[..., str]
+    function: Callable[..., object]
     arguments: tuple[Any, ...]
 
 
@@ -31,14 +32,18 @@ def run_all(jobs: Sequence[Job], processes: int, on_failure: Callable[[Job, Base
     """Make all calls, ``processes`` at a time and in order, and print what each returns as it comes.
 
     One that raises, or whose process dies, is printed, handed to ``on_failure`` and does not lose the others.
-    Returns how many failed. An interrupt lets the calls under way end and starts no other.
+    Returns how many failed. KeyboardInterrupt, which SIGTERM raises too, lets the calls under way end and starts no
+    other. For the main thread only, which signals go to.
     """
     context = _context()
     threads = ThreadPoolExecutor(processes)
+    # Killed outright, this process would leave children behind that wait for work for ever.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return _report_as_done({threads.submit(_alone, context, job): job for job in jobs}, on_failure)
     finally:
         threads.shutdown(cancel_futures=True)
+        signal.signal(signal.SIGTERM, before)
 
 
 def _context() -> BaseContext:
@@ -49,13 +54,13 @@ def _context() -> BaseContext:
     return context
 
 
-def _alone(context: BaseContext, job: Job) -> str:
+def _alone(context: BaseContext, job: Job) -> object:
     """The result of ``job`` from a pool of its own: a process that is killed breaks no other's pool."""
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(job.function, *job.arguments).result()
 
 
-def _report_as_done(submitted: dict[Future[str], Job], on_failure: Callable[[Job, BaseException], None]) -> int:
+def _report_as_done(submitted: dict[Future[object], Job], on_failure: Callable[[Job, BaseException], None]) -> int:
     failed = 0
     for future in as_completed(submitted):
         error = future.exception()

@@ -1,7 +1,10 @@
 """The grids are sound before anything is run: names, tasks, settings, order."""
 
+from dataclasses import fields
+
 import pytest
 
+from agents.config import AgentConfig
 from benchmarks.grids import GRIDS, REFERENCES, Entry, Grid, Run, Task, selected
 from benchmarks.training import settings
 from diffusion_env.denoisers import shipped_weights
@@ -24,6 +27,13 @@ def test_the_main_grid_is_the_promised_one():
     assert (len(main.entries), len(main.tasks)) == (13, 14) and main.num_seeds >= 5
     assert sorted({task.num_steps for task in main.tasks}) == [1, 2, 5, 10, 20]
     assert sum(task.num_steps == 10 for task in main.tasks) == 6
+
+
+def test_the_controlled_grid_differs_in_the_gradient_alone():
+    entries = GRIDS["controlled"].entries
+    shared = [{field.name: settings(entry)[field.name] for field in fields(AgentConfig)} for entry in entries]
+    assert all(config == shared[0] for config in shared) and {entry.critic for entry in entries} == {"energy"}
+    assert shared[0] != {key: settings(Entry("p", "sft_pg_paper"))[key] for key in shared[0]}
 
 
 def test_runs_go_seed_by_seed_with_the_references_first():
