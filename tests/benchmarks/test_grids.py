@@ -1,5 +1,6 @@
 """The grids are sound before anything is run: names, tasks, settings, order."""
 
+import json
 from dataclasses import fields
 
 import pytest
@@ -16,6 +17,7 @@ EVERY = [(grid.name, entry) for grid in GRIDS.values() for entry in grid.entries
 def test_every_entry_has_valid_settings(grid, entry):
     changed = settings(entry)
     assert {key: changed[key] for key in entry.changes} == dict(entry.changes)
+    assert json.loads(json.dumps(changed)).keys() == changed.keys()
 
 
 def test_every_task_has_a_pretrained_network():
