@@ -196,6 +196,8 @@ class SamplerEvaluation(IterationCallback):
         )
 
     def _log(self, point: Measurement, samples: Tensor) -> None:
+        if not self.logger.output_formats:  # nobody looks, and the picture takes longer than the measurement
+            return
         from agents.figures import AFTER, Panel, pixels, samples_figure
 
         panel = Panel(samples[:PICTURED].numpy(force=True), f"SW2 {point.sw2:.4f}", AFTER)

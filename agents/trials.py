@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from stable_baselines3.common.utils import LinearSchedule
 
 from agents.callbacks import SeededSample
+from agents.divergence import divergence
 from agents.presets import PRESETS, preset
 from agents.registry import agent_class
 from agents.rollout import make_envs, required_denoiser
@@ -30,7 +31,6 @@ EVALUATION_SEED = 30_000
 """The i-th tuning seed is measured on points and noise of EVALUATION_SEED + i, for every trial alike."""
 DIVERGED = 10.0
 """The value of a sampler that is not finite any more, in multiples of the untouched one's SW2, and of any worse."""
-FEW = 16
 NEVER = 10**9
 
 Changes = dict[str, Any]
@@ -117,33 +117,13 @@ def _sw2(draw: SeededSample, data: Dataset, seed: int, num_samples: int) -> floa
 def _train_agent(problem: Problem, changes: Mapping[str, Any], seed: int) -> tuple[SeededSample, Dataset] | None:
     config, agent = preset(problem.algo, **changes), agent_class(PRESETS[problem.algo].agent)
     run = agent(ENV_ID, config, problem.num_envs, problem.env_kwargs, seed, device=problem.device)
-    finite = _learns(lambda: run.learn(problem.total_timesteps, log_interval=NEVER), run.sample)
-    return (run.sample, run.envs.dataset) if finite else None
+    diverged = divergence(lambda: run.learn(problem.total_timesteps, log_interval=NEVER), run.sample)
+    return None if diverged else (run.sample, run.envs.dataset)
 
 
 def _train_sb3(problem: Problem, changes: Mapping[str, Any], seed: int) -> tuple[SeededSample, Dataset] | None:
     keywords, world = sb3_keywords(changes), (problem.num_envs, problem.env_kwargs)
     model, env = make_sb3(problem.algo, *world, seed, problem.device, hyperparameters=keywords)
     draw = sb3_sampler(model)
-    finite = _learns(lambda: model.learn(problem.total_timesteps, log_interval=NEVER), draw)
-    return (draw, env.dataset) if finite else None
-
-
-def _learns(learn: Callable[[], object], draw: SeededSample) -> bool:
-    """Whether the sampler is finite after ``learn``; stable-baselines3 meets NaN as an error of torch's."""
-    draw(FEW, 0)  # what fails before training is no divergence
-    try:
-        learn()
-    except FloatingPointError:
-        return False
-    except Exception:
-        if _is_finite(draw):
-            raise
-    return _is_finite(draw)
-
-
-def _is_finite(draw: SeededSample) -> bool:
-    try:
-        return bool(draw(FEW, 0).isfinite().all())
-    except ValueError:
-        return False
+    diverged = divergence(lambda: model.learn(problem.total_timesteps, log_interval=NEVER), draw)
+    return None if diverged else (draw, env.dataset)

@@ -1,13 +1,11 @@
 """One seam for both kinds of algorithm: train an entry on a task, and hand over a sampler, its critic and its costs.
 
-A run that diverges is a result, not a crash: it ends in `FloatingPointError`, or in any error after which the sampler,
-which worked before, gives no finite samples (stable-baselines3 meets NaN in torch's distributions, as a ValueError).
+A run that diverges is a result, not a crash; see `agents.divergence`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,7 +13,8 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor
 
-from agents.callbacks import Measurement, SamplerEvaluation, SeededSample
+from agents.callbacks import SamplerEvaluation, SeededSample
+from agents.divergence import divergence
 from agents.ipm_agent import IPMAgent
 from agents.presets import PRESETS, preset
 from agents.registry import agent_class
@@ -23,13 +22,12 @@ from agents.sb3.callbacks import SB3Evaluation
 from agents.sb3.counting import NetworkEvaluations
 from agents.sb3.registry import SB3_ALGORITHMS, make_sb3
 from agents.sb3.samplers import sb3_sampler
+from agents.trials import sb3_keywords
 from benchmarks.grids import NUM_ENVS, Entry, Task
 from benchmarks.protocol import Protocol
 from diffusion_env.critics import Critic
 from diffusion_env.datasets import Dataset
 from diffusion_env.evaluation import Sample
-
-FEW = 16
 
 
 @dataclass(frozen=True)
@@ -63,16 +61,6 @@ def train(entry: Entry, task: Task, seed: int, total_timesteps: int, protocol: P
     return run(entry, env_kwargs, seed, total_timesteps, protocol)
 
 
-class _AgentCurve(SamplerEvaluation):
-    def _log(self, point: Measurement, samples: Tensor) -> None:
-        """Nothing listens, and drawing the picture would cost more than the measurement."""
-
-
-class _SB3Curve(SB3Evaluation):
-    def _log(self, point: Measurement, samples: Tensor) -> None:
-        """As above."""
-
-
 def _train_agent(
     entry: Entry, env_kwargs: dict[str, Any], seed: int, total_timesteps: int, protocol: Protocol
 ) -> Trained:
@@ -80,8 +68,8 @@ def _train_agent(
     config = preset(entry.algorithm, **entry.changes)
     agent = agent_class(name)(config=config, num_envs=NUM_ENVS, env_kwargs=env_kwargs, seed=seed)
     iterations = total_timesteps / (config.n_critic * NUM_ENVS * env_kwargs["num_steps"])
-    watch = _AgentCurve(math.ceil(iterations / protocol.curve_points), protocol.curve_samples)
-    diverged = _learn(lambda: agent.learn(total_timesteps, callback=watch), watch, agent.sample)
+    watch = SamplerEvaluation(math.ceil(iterations / protocol.curve_points), protocol.curve_samples)
+    diverged = divergence(lambda: agent.learn(total_timesteps, callback=watch), agent.sample)
     costs = _costs(agent, watch, agent.network_evaluations)
     return Trained(_seeded(agent.sample), agent.envs.critic, agent.envs.dataset, diverged, costs)
 
@@ -89,34 +77,23 @@ def _train_agent(
 def _train_sb3(
     entry: Entry, env_kwargs: dict[str, Any], seed: int, total_timesteps: int, protocol: Protocol
 ) -> Trained:
-    model, env = make_sb3(entry.algorithm, NUM_ENVS, env_kwargs, seed, hyperparameters=entry.changes)
+    keywords = sb3_keywords(entry.changes)
+    model, env = make_sb3(entry.algorithm, NUM_ENVS, env_kwargs, seed, hyperparameters=keywords)
     counter = NetworkEvaluations(model)
-    watch = _SB3Curve(math.ceil(total_timesteps / protocol.curve_points), protocol.curve_samples, counter=counter)
-    draw = sb3_sampler(model)
-    diverged = _learn(lambda: model.learn(total_timesteps, callback=watch), watch, draw)
+    watch = SB3Evaluation(math.ceil(total_timesteps / protocol.curve_points), protocol.curve_samples, counter=counter)
+    draw = _uncounted(sb3_sampler(model), counter)
+    diverged = divergence(lambda: model.learn(total_timesteps, callback=watch), draw)
     costs = _costs(model, watch, int(counter))
     counter.remove()
     return Trained(_seeded(draw), env.critic, env.dataset, diverged, costs)
 
 
-def _learn(learn: Callable[[], object], watch: SamplerEvaluation, sample: SeededSample) -> str:
-    """How the run diverged, "" if it did not; any other error is raised."""
-    try:
-        learn()
-    except FloatingPointError as error:
-        return str(error)
-    except Exception as error:
-        if not watch.history or _gives_finite(sample):
-            raise
-        return f"The sampler gives no finite samples. {error}"
-    return ""
+def _uncounted(sample: SeededSample, counter: NetworkEvaluations) -> SeededSample:
+    def draw(n: int, seed: int) -> Tensor:
+        with counter.paused():
+            return sample(n, seed)
 
-
-def _gives_finite(sample: SeededSample) -> bool:
-    try:
-        return bool(sample(FEW, 0).isfinite().all())
-    except ValueError:
-        return False
+    return draw
 
 
 def _costs(model: IPMAgent | BaseAlgorithm, watch: SamplerEvaluation, network_evaluations: int) -> dict[str, Any]:
