@@ -75,6 +75,17 @@ def test_the_six_verbs(small_world: World, small_config: SmallConfig, algo: str,
     assert torch.equal(loaded.sample(7, seed=1), agent.sample(7, seed=1))
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("algo", AGENTS)
+def test_on_an_accelerator(small_world: World, small_config: SmallConfig, algo: str, tmp_path: Path) -> None:
+    config = small_config(algo, std="learned", kl_coef=0.01)
+    agent = agent_class(algo)(config=config, num_envs=8, env_kwargs=small_world, seed=0, device="cuda")
+    agent.learn(2 * 2 * 2 * 8, log_interval=1)
+    assert agent.sample(7).is_cuda and bool(agent.sample(7).isfinite().all())
+    loaded = load_agent(agent.save(tmp_path / "agent"), device="cuda")
+    assert torch.equal(loaded.sample(7, seed=1), agent.sample(7, seed=1))
+
+
 # --- resume ----------------------------------------------------------------------------------------------------------
 
 STEPS = 4 * 2 * 2 * 8  # four iterations of n_critic = 2 rollouts of K = 2 steps
