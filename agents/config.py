@@ -162,7 +162,7 @@ def _is_count(value: Any) -> bool:
 
 
 def _is_weight(value: Any) -> bool:
-    return bool(0 <= value < float("inf"))
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
 
 
 def describe(config: Any) -> str:

@@ -26,7 +26,7 @@ COMMON: dict[str, list[Any]] = {
     "lr_schedule": ["cosine", None],
     "max_grad_norm": [0, -0.1, NAN],
     "ema_decay": [1, -0.1, NAN],
-    "kl_coef": [-0.1, NAN, INF],
+    "kl_coef": ["x", True, -0.1, NAN, INF],
     "std": ["free", None],
     "std_lr_scale": [-1.0, INF],
     "min_std": [-0.01, NAN],
