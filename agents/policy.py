@@ -36,7 +36,7 @@ class DenoisingPolicy(nn.Module):
         self.log_std_ratio: nn.Parameter | None
         self.register_parameter("log_std_ratio", nn.Parameter(torch.zeros_like(table.std)) if learn_std else None)
         self.num_evaluations = 0
-        """Network evaluations so far, one for each x of each call; what gradient checkpointing computes again counts again."""
+        """Network evaluations so far, one for each x of each call; those that checkpointing repeats count again."""
 
     def forward(self, x: Tensor, k: int | Tensor) -> GaussianStep:
         """The law of x[k+1] given x[k] (*batch, *shape); ``k`` an int or rows that broadcast to (*batch,)."""
