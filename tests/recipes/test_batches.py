@@ -74,6 +74,14 @@ class TestOneLaw:
             assert (envs.envs[0].unwrapped.critic is envs.envs[1].unwrapped.critic) is shared
 
 
+def test_a_spawned_worker_gets_the_environment_pickled() -> None:
+    spawned = {"context": "spawn"}
+    envs = gym.make_vec(ID, 1, "async", spawned, critic=lambda x: x.sum(-1), **SMALL)
+    obs = envs.reset(seed=5)[0]
+    np.testing.assert_array_equal(obs["x"][0], gym.make(ID, **SMALL).reset(seed=5)[0]["x"])
+    envs.close()
+
+
 FORKING = """
 import gymnasium as gym, torch, diffusion_env
 torch.set_num_threads(2)
