@@ -29,16 +29,15 @@ class Row(NamedTuple):
     x_coef: Tensor
     eps_coef: Tensor
     std: Tensor
-
-    @property
-    def action_scale(self) -> Tensor:
-        """sqrt(eps_coef^2 + std^2): what one unit of a "step" action moves x."""
-        return (self.eps_coef**2 + self.std**2).sqrt()
+    action_scale: Tensor
 
 
 @dataclass(frozen=True, eq=False)
 class StepTable:
-    """A sampler. ``x_coef``, ``eps_coef``, ``std``, ``time``: float32, shape (K,). ``start``: alpha_bar at k = 0."""
+    """A sampler. ``x_coef``, ``eps_coef``, ``std``, ``time``: float32, shape (K,). ``start``: alpha_bar at k = 0.
+
+    ``action_scale``, sqrt(eps_coef^2 + std^2): what one unit of a "step" action moves x.
+    """
 
     name: str
     x_coef: Tensor
@@ -46,7 +45,9 @@ class StepTable:
     std: Tensor
     time: Tensor
     start: float
+    action_scale: Tensor = field(init=False, repr=False)
     noisy_rows: tuple[bool, ...] = field(init=False, repr=False)
+    _single_rows: dict[tuple[int, int], Row] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         columns = [self.x_coef, self.eps_coef, self.std, self.time]
@@ -62,6 +63,7 @@ class StepTable:
             )
         if not all(bool(c.isfinite().all()) for c in columns) or bool((self.std < 0).any()):
             raise ValueError("A step table must be finite and its std column must be >= 0; check the schedule.")
+        object.__setattr__(self, "action_scale", (self.eps_coef**2 + self.std**2).sqrt())
         # Known on the host once, so that no step of a rollout has to ask the device.
         object.__setattr__(self, "noisy_rows", tuple(bool(s > 0) for s in self.std.tolist()))
 
@@ -72,12 +74,19 @@ class StepTable:
 
     def to(self, device: torch.device | str) -> StepTable:
         """The same table on another device."""
-        moved = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.type == "Tensor"}
+        moved = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.init and f.type == "Tensor"}
         return replace(self, **moved)
 
     def rows(self, k: int | Tensor, event_dims: int) -> Row:
         """Rows ``k`` (an int, or an integer tensor of shape (*batch,)), each shaped (*batch, 1, ..., 1)."""
-        columns = (self.x_coef[k], self.eps_coef[k], self.std[k])
+        if not isinstance(k, int):
+            return self._read_rows(k, event_dims)
+        if (k, event_dims) not in self._single_rows:  # each is read once: small batches would feel the reading
+            self._single_rows[k, event_dims] = self._read_rows(k, event_dims)
+        return self._single_rows[k, event_dims]
+
+    def _read_rows(self, k: int | Tensor, event_dims: int) -> Row:
+        columns = (self.x_coef[k], self.eps_coef[k], self.std[k], self.action_scale[k])
         return Row(*(c.reshape(c.shape + (1,) * event_dims) for c in columns))
 
     def noiseless(self, k: int | Tensor) -> bool:
