@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from diffusion_env.critics.base import Critic, Penalty
 from diffusion_env.networks import mlp
 
+PIECE = 1024
+"""Events that are scored at once on a CPU where no gradient is wanted: the layers of more would leave its cache."""
+
 
 class TrainedCritic(Critic):
     """An MLP on the flattened event, trained to minimise
@@ -64,7 +67,11 @@ class TrainedCritic(Critic):
         """The network's scores (*batch,) of events x (*batch, *shape)."""
         assert self.shape is not None
         self.check_events(x, "events")
-        scores: Tensor = self.network(x.flatten(x.ndim - len(self.shape)))
+        flat = x.flatten(x.ndim - len(self.shape))
+        if torch.is_grad_enabled() or flat.device.type != "cpu" or flat.ndim != 2 or len(flat) <= PIECE:
+            scores: Tensor = self.network(flat)
+        else:
+            scores = torch.cat([self.network(piece) for piece in flat.split(PIECE)])
         return scores.squeeze(-1)
 
     def regulariser(self, real: Tensor, fake: Tensor, f_real: Tensor, f_fake: Tensor) -> Tensor:
