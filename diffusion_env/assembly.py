@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
-from torch import Tensor
 
 from diffusion_env.critics import Critic, make_critic
 from diffusion_env.critics.factory import CriticLike
@@ -79,46 +76,6 @@ def usable_device(device: str | torch.device) -> torch.device:
             f"The device {device!r} cannot be used here ({reason}). Choose 'cpu', or 'cuda' where "
             "torch.cuda.is_available()."
         ) from error
-
-
-def tensor_of(what: str, array: Any, shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """A copy of a numpy ``array`` as a tensor; TypeError or ValueError unless it is float32 of that ``shape``.
-
-    ``what`` names it in the error, as in "The action".
-    """
-    if not isinstance(array, np.ndarray) or array.dtype != np.float32:
-        received = f"an array of dtype {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__
-        raise TypeError(
-            f"{what} must be a float32 numpy array of shape {shape}; received {received}. Convert it with "
-            "np.asarray(..., np.float32); tensors are for array_type='torch' of the vector environment."
-        )
-    if array.shape != shape:
-        raise ValueError(f"{what} must have shape {shape}; received {array.shape}.")
-    return torch.tensor(np.ascontiguousarray(array), device=device)
-
-
-START = "options['x']"
-"""What errors call the starting states that a user gives."""
-
-
-def checked_options(options: dict[str, Any] | None, known: Sequence[str]) -> dict[str, Any]:
-    """The options of a reset, {} for None; ValueError if any is not ``known``."""
-    options = {} if options is None else options
-    unknown = sorted(set(options) - set(known), key=str)
-    if unknown:
-        raise ValueError(
-            f"reset() received the options {unknown}, but it knows {list(known)} only. Leave the others out."
-        )
-    return options
-
-
-def check_finite_start(start: Tensor) -> None:
-    """ValueError if a starting state that will be used is not finite."""
-    if not bool(start.isfinite().all()):
-        raise ValueError(
-            f"{START} held NaN or infinity where an environment is to start; every component must be finite. Give "
-            "states in network units, such as an observation's x."
-        )
 
 
 def observation_space(process: DenoisingProcess) -> spaces.Dict:

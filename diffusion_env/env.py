@@ -12,16 +12,13 @@ from torch import Tensor
 
 from diffusion_env.assembly import (
     RENDER_MODES,
-    START,
     ProcessViews,
     action_space,
     build_process,
-    check_finite_start,
-    checked_options,
     checked_render_mode,
     observation_space,
-    tensor_of,
 )
+from diffusion_env.checks import START, check_finite_start, checked_options, tensor_of
 from diffusion_env.critics import Critic
 from diffusion_env.datasets import Dataset
 from diffusion_env.denoisers import Denoiser
@@ -179,7 +176,7 @@ class DDPMShortcutEnv(ProcessViews, gym.Env[Observation, Any]):
     def step(self, action: NDArray[np.float32]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """One denoising step under ``action`` (*shape), float32."""
         outcome = self.process.step(tensor_of("The action", action, self.process.shape, self.process.device)[None])
-        finished = bool(outcome.finished[0])
+        finished = outcome.finished is not None
         info = {}
         if finished:
             info = {"critic_score": float(outcome.critic_score[0]), "data_score": float(outcome.data_score[0])}

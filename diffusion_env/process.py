@@ -4,11 +4,13 @@ Letters: B particles (environments), K steps, k[i] the steps particle i has done
 sample, f the critic. The reward of the last step is f(x_0) - mean f(data), 0 before it: the mean return is minus the
 critic's estimate of the IPM between data and sampler (Fan & Lee 2023, section 4).
 
-Which particles are where is known on the host (``k``), so no step has to ask the device.
+Which particles are where is known on the host (``k``), so no step has to ask the device; while all have done as many
+steps, as they usually have, that is one number.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -18,6 +20,7 @@ from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diffusion_env.checks import check_largest, check_tensor
 from diffusion_env.critics import Critic
 from diffusion_env.critics.base import Penalty
 from diffusion_env.datasets import Dataset
@@ -36,13 +39,13 @@ REWARD_BATCH = 512
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one step did. ``finished`` lives on the host; scores and rewards are 0 where nothing finished."""
+    """What one step did; scores and rewards are 0 where nothing finished."""
 
     x: Tensor  # (B, *shape) after the step, before any reset
     reward: Tensor  # (B,)
     critic_score: Tensor  # (B,) f(x_0)
     data_score: Tensor  # (B,) mean of f over one data batch
-    finished: Mask  # (B,)
+    finished: Mask | None  # (B,), on the host; None where no particle did
 
 
 class DenoisingProcess:
@@ -62,6 +65,7 @@ class DenoisingProcess:
         """``owns_critic``: a new seed also starts the critic anew. The device is the data set's."""
         _check_arguments(num_envs, action_mode, denoiser)
         self.dataset, self.critic, self.denoiser = dataset, critic, denoiser
+        self.shape = dataset.shape  # of one particle
         self.device = dataset.device
         self.table = table.to(self.device)
         self.num_envs, self.action_mode = num_envs, action_mode
@@ -69,23 +73,29 @@ class DenoisingProcess:
         self.generator = torch.Generator(self.device)
         self.seeded = False
         self.critic_metrics: dict[str, float] = {}
-        self.k: NDArray[np.int64] = np.full(num_envs, table.num_steps)  # none has started
+        self.steps_done: int | NDArray[np.int64] = table.num_steps  # k; one int where all agree; none has started
         self.x = torch.zeros(num_envs, *dataset.shape, device=self.device)
         # x[0] ... x[K] of all particles, (K + 1, B, *shape): for a critic that wants them and to draw a single one.
         keeps_states = critic.wants_trajectory or num_envs == 1
         self._states = self.x.repeat(table.num_steps + 1, *[1] * self.x.ndim) if keeps_states else None
         self._pending: list[Tensor] = []  # finished samples the critic has not seen, (1 or K + 1, M, *shape) each
-        self._all_finite = torch.ones((), dtype=torch.bool, device=self.device)
+        self._unseen: Tensor | None = None  # the largest action not looked at yet, NaN if one is
+        self._zeros = torch.zeros(num_envs, device=self.device)
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of one particle."""
-        return self.dataset.shape
+    def k(self) -> NDArray[np.int64]:
+        """The steps each particle has done, a fresh array (B,); K where it is finished or was never started."""
+        return np.full(self.num_envs, self.steps_done)
+
+    @k.setter
+    def k(self, k: NDArray[np.int64]) -> None:
+        first = int(k[0])
+        self.steps_done = first if bool((k == first).all()) else k.copy()
 
     @property
     def done(self) -> Mask:
-        """Which particles are finished or were never started, (B,)."""
-        return self.k == self.table.num_steps
+        """Which particles are finished or were never started, a fresh array (B,)."""
+        return np.full(self.num_envs, self.steps_done == self.table.num_steps)
 
     @property
     def path(self) -> Tensor:
@@ -110,9 +120,10 @@ class DenoisingProcess:
             start = torch.randn(self.x.shape, generator=self.generator, device=self.device)
         else:
             start = start.clone()
-        mask = np.ones(self.num_envs, np.bool_) if mask is None else mask
-        self.x = start if mask.all() else torch.where(self._event_mask(mask), start, self.x)
-        self.k = np.where(mask, 0, self.k)
+        if mask is None or mask.all():
+            self.x, self.steps_done = start, 0
+        else:
+            self.x, self.k = torch.where(self._event_mask(mask), start, self.x), np.where(mask, 0, self.k)
         self._record()
         return self.x
 
@@ -122,22 +133,22 @@ class DenoisingProcess:
         Raises ResetNeeded where an active particle is finished, TypeError or ValueError for an unusable action, all
         before anything has changed (on an accelerator a non-finite action is found when an episode ends).
         """
-        active = np.ones(self.num_envs, np.bool_) if active is None else active
         self._check_running(active)
         check_tensor("The action", action, (self.num_envs, *self.shape))
-        if active.all():
-            x = self._move(self._finite(action))
+        if active is None:
+            self.x = self._move(self._finite(action))
+            self.steps_done = self.steps_done + 1
         else:
             moving = self._event_mask(active)
-            x = torch.where(moving, self._move(self._finite(action.where(moving, 0.0))), self.x)
-        self.x, self.k = x, self.k + active
+            self.x = torch.where(moving, self._move(self._finite(action.where(moving, 0.0))), self.x)
+            self.k = self.k + active
         self._record()
-        finished = self.done & active
-        return self._finish(finished) if finished.any() else self._no_reward(finished)
+        finished = self._done_among(active)
+        return self._no_reward() if finished is None else self._finish(finished)
 
     def _move(self, action: Tensor) -> Tensor:
         event_dims = len(self.shape)
-        k = self._steps_done()
+        k = self.k_on_device()
         if isinstance(k, Tensor):
             k = k.clamp(max=self.table.num_steps - 1)  # finished particles do not move: any row will do for them
         if self.action_mode == "step":
@@ -149,32 +160,32 @@ class DenoisingProcess:
         law = self.table.law(k, self.x, eps, event_dims)
         return torch.addcmul(law.mean, law.std, action)
 
-    def _steps_done(self) -> int | Tensor:
-        """k where all particles agree (the common case: one row for all, no gather), else k of each (B,)."""
-        first = int(self.k[0])
-        return first if bool((self.k == first).all()) else self._on_device(self.k)
+    def k_on_device(self) -> int | Tensor:
+        """k as one int where all particles agree (one row for all, no gather), else (B,)."""
+        return self.steps_done if isinstance(self.steps_done, int) else self._on_device(self.steps_done)
 
     def _record(self) -> None:
         if self._states is None:
             return
-        k = self._steps_done()
+        k = self.k_on_device()
         if isinstance(k, int):
             self._states[k] = self.x
         else:
             self._states[k, torch.arange(self.num_envs, device=self.device)] = self.x
 
-    def _no_reward(self, finished: Mask) -> Outcome:
-        zeros = torch.zeros(self.num_envs, device=self.device)
-        return Outcome(self.x, zeros, zeros, zeros, finished)
+    def _no_reward(self) -> Outcome:
+        zeros = self._zeros.clone()  # in a loop full of copies, quicker than new zeros
+        return Outcome(self.x, zeros, zeros, zeros, None)
 
     @torch.no_grad()
     def _finish(self, finished: Mask) -> Outcome:
-        self._raise_if_action_was_not_finite()
+        self._look_at_actions()
         if self.train_critic:
             self._collect(finished)
         ended = self._on_device(finished)
         critic_score = self.critic(self.x).where(ended, 0.0)
-        data_score = self.critic(self.data_batch()[:REWARD_BATCH]).mean().where(ended, 0.0)
+        data = self.dataset.sample(min(self._data_batch_size, REWARD_BATCH), self.generator)
+        data_score = self.critic(data).mean().where(ended, 0.0)
         return Outcome(self.x, critic_score - data_score, critic_score, data_score, finished)
 
     def _collect(self, finished: Mask) -> None:
@@ -188,7 +199,11 @@ class DenoisingProcess:
 
     def data_batch(self) -> Tensor:
         """A fresh batch of training data (max(B, CRITIC_BATCH), *shape)."""
-        return self.dataset.sample(max(self.num_envs, CRITIC_BATCH), self.generator)
+        return self.dataset.sample(self._data_batch_size, self.generator)
+
+    @property
+    def _data_batch_size(self) -> int:
+        return max(self.num_envs, CRITIC_BATCH)
 
     def update_critic(self, fake: Tensor, penalty: Penalty | None = None) -> dict[str, float]:
         """One critic step on samples ``fake`` (M, *shape) against a fresh data batch; returns the critic's metrics."""
@@ -199,7 +214,7 @@ class DenoisingProcess:
         """Copies of all that makes a run go on bit for bit, beside ``critic.state_dict()``; see `load_state_dict`."""
         return {
             "x": self.x.clone(),
-            "k": torch.from_numpy(self.k.copy()),
+            "k": torch.from_numpy(self.k),
             "states": None if self._states is None else self._states.clone(),
             "pending": [part.clone() for part in self._pending],
             "generator": self.generator.get_state(),
@@ -218,7 +233,7 @@ class DenoisingProcess:
                 f"{self.table.num_steps}. Make the environment with the arguments of the saved run."
             )
         self.x = state["x"].to(self.device, copy=True)
-        self.k = state["k"].cpu().numpy().copy()
+        self.k = state["k"].cpu().numpy()
         self._states = None if states is None else states.to(self.device, copy=True)
         self._pending = [part.to(self.device, copy=True) for part in state["pending"]]
         self.generator.set_state(state["generator"].cpu())
@@ -232,36 +247,33 @@ class DenoisingProcess:
     def _event_mask(self, mask: Mask) -> Tensor:
         return self._on_device(mask).reshape(-1, *[1] * len(self.shape))
 
-    def _check_running(self, active: Mask) -> None:
-        stopped = int((self.done & active).sum())
-        if stopped:
+    def _done_among(self, active: Mask | None) -> Mask | None:
+        """Which of the ``active`` particles are done, (B,); None if none is, in lockstep without touching an array."""
+        if isinstance(self.steps_done, int) and self.steps_done < self.table.num_steps:
+            return None
+        done = self.done if active is None else self.done & active
+        return done if done.any() else None
+
+    def _check_running(self, active: Mask | None) -> None:
+        stopped = self._done_among(active)
+        if stopped is not None:
             raise ResetNeeded(
-                f"{stopped} of {self.num_envs} samples are finished or were never started. Call reset() before step(); "
-                "a vector environment also takes reset(options={'reset_mask': mask}) for some of them alone."
+                f"{stopped.sum()} of {self.num_envs} samples are finished or were never started. Call reset() before "
+                "step(); a vector environment also takes reset(options={'reset_mask': mask}) for some of them alone."
             )
 
     def _finite(self, action: Tensor) -> Tensor:
-        # The largest magnitude is NaN where any is; one reduction is five times faster than isfinite().all().
-        self._all_finite = self._all_finite & torch.linalg.vector_norm(action, ord=torch.inf).isfinite()
-        if self.device.type == "cpu":  # elsewhere looking would wait for the device: done once, at the episode's end
-            self._raise_if_action_was_not_finite()
+        if self.device.type != "cpu":  # looking would wait for the device: done once, at the episode's end
+            largest = action.abs().max()
+            self._unseen = largest if self._unseen is None else torch.maximum(self._unseen, largest)
+        elif not math.isfinite(action.sum().item()):  # the quickest look; finite actions may overflow it
+            check_largest(action.abs().max())
         return action
 
-    def _raise_if_action_was_not_finite(self) -> None:
-        if not self._all_finite:
-            self._all_finite = torch.ones_like(self._all_finite)
-            raise ValueError(
-                "An action held NaN or infinity; every component must be finite. The policy that produced it has most "
-                "likely diverged: lower its learning rate or clip its gradient."
-            )
-
-
-def check_tensor(what: str, values: Tensor, shape: tuple[int, ...]) -> None:
-    """Raise, calling the tensor ``what``, unless it is float32 of ``shape`` (num_envs, *shape)."""
-    if tuple(values.shape) != shape:
-        raise ValueError(f"{what} must have shape {shape} (num_envs, *shape); received {tuple(values.shape)}.")
-    if values.dtype != torch.float32:
-        raise TypeError(f"{what} must be float32; received {values.dtype}. Convert it with .float().")
+    def _look_at_actions(self) -> None:
+        largest, self._unseen = self._unseen, None
+        if largest is not None:
+            check_largest(largest)
 
 
 def _check_arguments(num_envs: int, action_mode: str, denoiser: Denoiser | None) -> None:

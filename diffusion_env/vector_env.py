@@ -14,21 +14,18 @@ from torch import Tensor
 
 from diffusion_env.assembly import (
     RENDER_MODES,
-    START,
     ProcessViews,
     action_space,
     build_process,
-    check_finite_start,
-    checked_options,
     checked_render_mode,
     observation_space,
-    tensor_of,
 )
+from diffusion_env.checks import START, check_finite_start, check_tensor, checked_options, tensor_of
 from diffusion_env.critics import Critic
 from diffusion_env.critics.base import Penalty
 from diffusion_env.datasets import Dataset
 from diffusion_env.denoisers import Denoiser
-from diffusion_env.process import ActionMode, Mask, Outcome, check_tensor
+from diffusion_env.process import ActionMode, Mask, Outcome
 from diffusion_env.tables import StepTable
 
 Array = Any  # numpy array or torch tensor, as ``array_type`` says
@@ -84,6 +81,7 @@ class DDPMShortcutVectorEnv(ProcessViews, VectorEnv[Any, Any, Any]):
             num_envs, dataset, num_steps, sampler, action_mode, denoiser, critic, train_critic, device
         )
         self.num_envs, self.array_type = num_envs, array_type
+        self._nobody = torch.zeros(num_envs, dtype=torch.bool, device=self.process.device)
         self.single_observation_space = observation_space(self.process)
         self.single_action_space = action_space(self.process)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -107,9 +105,11 @@ class DDPMShortcutVectorEnv(ProcessViews, VectorEnv[Any, Any, Any]):
         if self.autoreset_mode is AutoresetMode.NEXT_STEP and self.process.seeded and self.process.done.any():
             return self._step_with_resets(action)
         outcome = self.process.step(action)
-        infos = self._end_infos(outcome)
-        if self.autoreset_mode is AutoresetMode.SAME_STEP and outcome.finished.any():
-            infos = self._final(outcome, infos)
+        if outcome.finished is None:
+            return self._result(outcome.reward, None, {})
+        infos = self._end_infos(outcome, outcome.finished)
+        if self.autoreset_mode is AutoresetMode.SAME_STEP:
+            infos = self._final(outcome.x, outcome.finished, infos)
             self.process.reset(outcome.finished)
         return self._result(outcome.reward, outcome.finished, infos)
 
@@ -118,27 +118,25 @@ class DDPMShortcutVectorEnv(ProcessViews, VectorEnv[Any, Any, Any]):
         ended = self.process.done
         if ended.all():
             self.process.reset()
-            return self._result(torch.zeros(self.num_envs, device=self.process.device), ~ended, {})
+            return self._result(torch.zeros(self.num_envs, device=self.process.device), None, {})
         outcome = self.process.step(action, active=~ended)
-        infos = self._end_infos(outcome)
         self.process.reset(ended)
-        return self._result(outcome.reward, outcome.finished, infos)
+        if outcome.finished is None:
+            return self._result(outcome.reward, None, {})
+        return self._result(outcome.reward, outcome.finished, self._end_infos(outcome, outcome.finished))
 
-    def _result(self, reward: Tensor, finished: Mask, infos: dict[str, Any]) -> StepResult:
+    def _result(self, reward: Tensor, finished: Mask | None, infos: dict[str, Any]) -> StepResult:
         observation = self._observation(self.process.x)
-        never = np.zeros(self.num_envs, np.bool_)
-        return observation, self._scores(reward), self._host(finished), self._host(never), infos
+        return observation, self._scores(reward), self._flags(finished), self._flags(None), infos
 
-    def _end_infos(self, outcome: Outcome) -> dict[str, Any]:
-        if not outcome.finished.any():
-            return {}
+    def _end_infos(self, outcome: Outcome, finished: Mask) -> dict[str, Any]:
         scores = {"critic_score": self._scores(outcome.critic_score), "data_score": self._scores(outcome.data_score)}
-        return {**scores, **{f"_{key}": self._host(outcome.finished) for key in scores}}
+        return {**scores, **{f"_{key}": self._flags(finished) for key in scores}}
 
-    def _final(self, outcome: Outcome, infos: dict[str, Any]) -> dict[str, Any]:
+    def _final(self, x: Tensor, finished: Mask, infos: dict[str, Any]) -> dict[str, Any]:
         """Gymnasium's SAME_STEP keys, with ``final_obs`` kept batched."""
-        final = {"final_obs": self._observation(outcome.x), "final_info": infos}
-        return {**final, **{f"_{key}": self._host(outcome.finished) for key in final}}
+        final = {"final_obs": self._observation(x), "final_info": infos}
+        return {**final, **{f"_{key}": self._flags(finished) for key in final}}
 
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:
         """One picture (H, W, 3) of all particles over the data's density; None without a render mode.
@@ -169,7 +167,7 @@ class DDPMShortcutVectorEnv(ProcessViews, VectorEnv[Any, Any, Any]):
 
     def _observation(self, x: Tensor) -> dict[str, Array]:
         # Copies: what is handed out must never change when the process moves on, nor the process when it is changed.
-        return {"x": self._out(x.clone()), "step": self._host(self.process.k)}
+        return {"x": self._out(x.clone()), "step": self._steps()}
 
     def _scores(self, values: Tensor) -> Array:
         return self._out(values if self.array_type == "torch" else values.double())
@@ -177,11 +175,20 @@ class DDPMShortcutVectorEnv(ProcessViews, VectorEnv[Any, Any, Any]):
     def _out(self, values: Tensor) -> Array:
         return values if self.array_type == "torch" else values.numpy(force=True)
 
-    def _host(self, values: NDArray[Any]) -> Array:
-        """What the host knows, as a copy that the user may keep."""
+    def _steps(self) -> Array:
+        """A fresh (n,) of the steps done."""
         if self.array_type == "numpy":
-            return values.copy()
-        return torch.from_numpy(values.copy()).to(self.process.device, non_blocking=True)
+            return self.process.k
+        k = self.process.k_on_device()
+        return torch.full((self.num_envs,), k, device=self.process.device) if isinstance(k, int) else k.clone()
+
+    def _flags(self, mask: Mask | None) -> Array:
+        """A fresh (n,) of what the host knows; None is False for all."""
+        if mask is None:
+            return self._nobody.clone() if self.array_type == "torch" else np.zeros(self.num_envs, np.bool_)
+        if self.array_type == "numpy":
+            return mask.copy()
+        return torch.from_numpy(mask.copy()).to(self.process.device, non_blocking=True)
 
     def _as_tensor(self, what: str, values: Array) -> Tensor:
         if self.array_type == "numpy":
@@ -196,7 +203,7 @@ class DDPMShortcutVectorEnv(ProcessViews, VectorEnv[Any, Any, Any]):
                 f"{what} must be on {self.process.device}, where the environment is; received a tensor on "
                 f"{values.device}. Move it there first, or make the environment with the policy's device."
             )
-        return values.detach()
+        return values.detach() if values.requires_grad else values
 
     def _start(self, values: Array, mask: Mask | None) -> Tensor:
         start = self._as_tensor(START, values)

@@ -186,7 +186,7 @@ class TestReward:
         process.reset()
         for k in range(2):
             outcome = process.step(noise(process, k))
-            assert not outcome.finished.any() and not outcome.reward.any() and not outcome.critic_score.any()
+            assert outcome.finished is None and not outcome.reward.any() and not outcome.critic_score.any()
 
 
 class TestCriticTraining:
