@@ -135,7 +135,11 @@ class TestStep:
         action = torch.stack([torch.full((2,), torch.nan), torch.ones(2)])  # what an inactive one does is ignored
         outcome = process.step(action, active=np.array([False, True]))
         assert torch.equal(outcome.x[0], before[0]) and not torch.equal(outcome.x[1], before[1])
-        assert outcome.finished.tolist() == [False, True] and float(outcome.reward[0]) == 0.0
+        assert (
+            outcome.finished is not None
+            and outcome.finished.tolist() == [False, True]
+            and float(outcome.reward[0]) == 0.0
+        )
 
     def test_nothing_is_drawn_before_the_last_step(self, ring: Dataset) -> None:
         process = make_process(ring)
