@@ -12,7 +12,7 @@ import pytest
 
 from agents import PRESETS, preset
 from agents.cli import main, parse
-from agents.commands.options import Algorithm, Demo, Evaluate, Pretrain, Sample, Train
+from agents.commands.options import Algorithm, Demo, Evaluate, Pretrain, Sample, Train, Tune
 
 REQUIRED: dict[type, list[str]] = {
     Demo: [],
@@ -20,6 +20,7 @@ REQUIRED: dict[type, list[str]] = {
     Train: [],
     Evaluate: [],
     Sample: ["--checkpoint", "c", "--output", "s"],
+    Tune: [],
 }
 
 
@@ -148,7 +149,7 @@ def test_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"usage: ddpm-shortcut {command}".strip() in capsys.readouterr().out
 
 
-HEAVY = ("torch", "stable_baselines3", "matplotlib", "sklearn", "ot", "tensorboard", "pandas")
+HEAVY = ("torch", "stable_baselines3", "matplotlib", "sklearn", "ot", "tensorboard", "pandas", "optuna")
 
 
 def loaded_after(statement: str) -> list[str]:
