@@ -155,8 +155,10 @@ def table(result: dict[str, Any]) -> str:
 
 
 def _walk_lines(result: dict[str, Any]) -> list[str]:
+    if "walk" not in result:
+        return []
     lines = ["| num_envs | env steps/s (residual) | bare network | ratio | env alone (step) |", "|---|---|---|---|---|"]
-    for r in result.get("walk", []):
+    for r in result["walk"]:
         rates = [f"{r[key]:,.0f}" for key in ("residual", "bare")]
         lines.append(
             f"| {r['num_envs']} | {rates[0]} | {rates[1]} | {r['residual_over_bare']:.3f} | {r['step']:,.0f} |"

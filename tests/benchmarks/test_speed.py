@@ -62,6 +62,7 @@ def test_ratios_to_the_official_loop():
     official = {"trajectories_per_cpu_second": 100.0, "curve": curve}
     text = speed.table({"training": [_training(300.0, (25.0, None))], "official": official})
     assert "one unseeded run of 20 epochs" in text
+    assert "num_envs" not in text  # (a) was not measured
     assert "trajectories per CPU second: official 100.0, ours / official 3.000" in text
     assert "SW2 <= 0.0178: official 100.0, ours / official 0.250" in text
     assert "SW2 <= 0.0104: not reached by the official loop" in text
