@@ -6,7 +6,7 @@ K is the number of denoising steps. A space always holds the row it starts from 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -60,18 +60,19 @@ SHARED: Space = {
     "critic_learning_rate": Range(3e-4, 1e-2),
     "n_critic": Range(1, 8),
     "ema_decay": Choice((0.9, 0.97, 0.99)),
+    "std": Choice(("fixed", "learned")),
+    "std_lr_scale": Choice((10.0, 100.0)),
+    "min_std": Choice((0.0, 0.05, 0.1, 0.3)),
 }
 """Of every agent of `agents.presets`."""
 
 VALUE_BASELINE: Space = {"gae_lambda": Choice((0.8, 0.9, 0.95, 1.0))}
-UNCLIPPED: Space = {"min_std": Choice((0.0, 0.05, 0.1))}
 CLIPPED: Space = {"clip_range": Choice((0.1, 0.2, 0.3)), "n_generator": Range(1, 8)}
 REGRESSION: Space = {"temperature": Range(0.1, 10.0)}
 KL: Space = {"kl_coef": Range(1e-4, 0.1)}
 BACKPROP_STEPS, GROUP_SIZES = (1, 2, 5), (4, 8, 16)
 DXDP: Space = {
     "value_learning_rate": Range(3e-4, 1e-2),
-    "std": Choice(("fixed", "learned")),
     "entropy_coef": Choice((0.0, 1e-3, 1e-2, 0.1)),
     "velocity_coef": Choice((0.0, 1e-3, 1e-2, 0.1)),
 }
@@ -95,7 +96,7 @@ def _score_function(config: PolicyGradientConfig, num_envs: int) -> list[Space]:
     sizes = tuple(size for size in GROUP_SIZES if num_envs % size == 0)
     return [
         VALUE_BASELINE if config.baseline == "value" else {},
-        CLIPPED if config.surrogate == "clip" else UNCLIPPED,
+        CLIPPED if config.surrogate == "clip" else {},
         REGRESSION if config.surrogate == "regression" else {},
         {"group_size": Choice(sizes)} if config.baseline == "group" else {},
     ]
@@ -108,42 +109,32 @@ def _around(families: list[Space], start: Mapping[str, Any]) -> Space:
 
 STEP_SIZE: Space = {"learning_rate": Range(5e-5, 3e-3)}
 GAE: Space = {"gae_lambda": Choice((0.8, 0.9, 0.95, 1.0))}
+EPISODES: Space = {"episodes": Choice((1, 2, 5, 8))}
+"""Of a rollout; the critic takes a step per episode, so this is also the agents' n_critic."""
 
-
-def _episodes(num_steps: int) -> Space:
-    """Rollouts of whole episodes; the critic takes a step per episode, so this is also the agents' n_critic."""
-    return {"n_steps": Choice(tuple(episodes * num_steps for episodes in (1, 2, 5, 8)))}
-
-
-SB3_SPACES: dict[str, Callable[[int], Space]] = {
-    "ppo": lambda k: STEP_SIZE | GAE | _episodes(k) | {"n_epochs": Range(1, 8), "clip_range": Choice((0.1, 0.2, 0.3))},
-    "a2c": lambda k: STEP_SIZE | GAE | _episodes(k) | {"max_grad_norm": Choice((0.1, 0.5, 2.0))},
-    "trpo": lambda k: (
-        STEP_SIZE | GAE | _episodes(k) | {"target_kl": Range(1e-4, 1e-2), "n_critic_updates": Choice((2, 4, 10))}
-    ),
-    "sac": lambda k: (
-        STEP_SIZE
-        | {
-            "train_freq": Choice((1, 5, 10)),
-            "gradient_steps": Range(1, 8),
-            "batch_size": Choice((256, 1024, 2048)),
-            "tau": Range(0.005, 0.5),
-            "ent_coef": Choice(("auto_0.01", "auto_0.1", "auto_1.0")),
-        }
-    ),
-    "td3": lambda k: (
-        STEP_SIZE
-        | {
-            "gradient_steps": Range(2, 16),
-            "batch_size": Choice((256, 1024)),
-            "policy_delay": Range(25, 400),
-            "target_policy_noise": Choice((0.05, 0.1, 0.2)),
-        }
-    ),
+SB3_SPACES: dict[str, Space] = {
+    "ppo": STEP_SIZE | GAE | EPISODES | {"n_epochs": Range(1, 8), "clip_range": Choice((0.1, 0.2, 0.3))},
+    "a2c": STEP_SIZE | GAE | EPISODES | {"max_grad_norm": Choice((0.1, 0.5, 2.0))},
+    "trpo": STEP_SIZE | GAE | EPISODES | {"target_kl": Range(1e-4, 1e-2), "n_critic_updates": Choice((2, 4, 10))},
+    "sac": {
+        **STEP_SIZE,
+        "train_freq": Choice((1, 5, 10)),
+        "gradient_steps": Range(1, 8),
+        "batch_size": Choice((256, 1024, 2048)),
+        "tau": Range(0.005, 0.5),
+        "ent_coef": Choice(("auto_0.01", "auto_0.1", "auto_1.0")),
+    },
+    "td3": {
+        **STEP_SIZE,
+        "gradient_steps": Range(2, 16),
+        "batch_size": Choice((256, 1024)),
+        "policy_delay": Range(25, 400),
+        "target_policy_noise": Choice((0.05, 0.1, 0.2)),
+    },
 }
-"""Of stable-baselines3's algorithms, as functions of K: keywords of their classes. Their critic keeps its step size."""
+"""Of stable-baselines3's algorithms: keywords that `make_sb3` takes. Their critic keeps its step size."""
 
 
-def sb3_space(name: str, start: Mapping[str, Any], num_steps: int) -> Space:
+def sb3_space(name: str, start: Mapping[str, Any]) -> Space:
     """The space around ``start``, the keywords that the row ``name`` of `agents.sb3.registry` stands for."""
-    return _around([SB3_SPACES[name](num_steps)], start)
+    return _around([SB3_SPACES[name]], start)

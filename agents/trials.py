@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from agents.divergence import divergence
 from agents.presets import PRESETS, preset
 from agents.registry import agent_class
 from agents.rollout import make_envs, required_denoiser
+from agents.sb3.callbacks import CriticSchedule
 from agents.sb3.registry import SB3_ALGORITHMS, make_sb3
 from agents.sb3.samplers import sb3_sampler
 from diffusion_env import ENV_ID
@@ -43,15 +44,19 @@ class Problem:
     algo: str
     """A row of `agents.presets` or of stable-baselines3's table."""
     env_kwargs: Mapping[str, Any]
-    """Keywords of the environment."""
+    """Keywords of the environment, but for num_steps."""
     total_timesteps: int
     """Environment steps of each training."""
+    num_steps: tuple[int, ...] = (10,)
+    """K: each trial trains samplers of every one of these numbers of steps."""
     seeds: tuple[int, ...] = (1_000, 1_001)
-    """Tuning seeds: each trial trains with every one."""
+    """Tuning seeds: each trial trains with every one, at every K."""
+    held: Mapping[str, Any] = field(default_factory=dict)
+    """Hyper-parameters that replace the row's and are not tuned."""
     num_envs: int = 128
     """B, trajectories per rollout."""
     num_samples: int = 10_000
-    """Samples, and fresh points they are compared with, per seed."""
+    """Samples, and fresh points they are compared with, per training."""
     device: str = "cpu"
     """Torch device."""
     threads: int = 1
@@ -60,6 +65,8 @@ class Problem:
     def __post_init__(self) -> None:
         if self.algo not in (*PRESETS, *SB3_ALGORITHMS):
             raise ValueError(f"Unknown algorithm {self.algo!r}. Choose one of {[*PRESETS, *SB3_ALGORITHMS]}.")
+        if not self.num_steps or len(set(self.num_steps)) < len(self.num_steps) or min(self.num_steps) < 1:
+            raise ValueError(f"num_steps must be different numbers >= 1; received {list(self.num_steps)}.")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds) or not set(self.seeds) <= set(TUNING_SEEDS):
             raise ValueError(
                 f"Tuning seeds must be different and lie in {TUNING_SEEDS.start} ... {TUNING_SEEDS.stop - 1}; received "
@@ -68,25 +75,30 @@ class Problem:
             )
 
     @property
-    def num_steps(self) -> int:
-        """K."""
-        return int(self.env_kwargs.get("num_steps", 10))
+    def worlds(self) -> list[dict[str, Any]]:
+        """Keywords of the environment, per K."""
+        return [{**self.env_kwargs, "num_steps": k} for k in self.num_steps]
 
 
 def final_sw2(problem: Problem, changes: Mapping[str, Any]) -> list[float | None]:
-    """SW2 (data units) after training the algorithm with ``changes``, per tuning seed; None where it diverged."""
+    """SW2 (data units) after each training with ``changes``, all seeds of a K before the next; None if it diverged."""
     torch.set_num_threads(problem.threads)
     train = _train_agent if problem.algo in PRESETS else _train_sb3
     found: list[float | None] = []
-    for i, seed in enumerate(problem.seeds):
-        trained = train(problem, changes, seed)
-        found.append(None if trained is None else _sw2(*trained, EVALUATION_SEED + i, problem.num_samples))
+    for world in problem.worlds:
+        for i, seed in enumerate(problem.seeds):
+            trained = train(problem, world, {**problem.held, **changes}, seed)
+            found.append(None if trained is None else _sw2(*trained, EVALUATION_SEED + i, problem.num_samples))
     return found
 
 
 def untouched_sw2(problem: Problem) -> list[float]:
-    """SW2 (data units) of the pretrained sampler on the points and noise of each tuning seed."""
-    envs = make_envs(ENV_ID, problem.num_envs, problem.env_kwargs, torch.device(problem.device))
+    """SW2 (data units) of the pretrained sampler, in `final_sw2`'s order and on its points and noise."""
+    return [sw2 for world in problem.worlds for sw2 in _untouched_sw2(problem, world)]
+
+
+def _untouched_sw2(problem: Problem, world: Mapping[str, Any]) -> list[float]:
+    envs = make_envs(ENV_ID, problem.num_envs, world, torch.device(problem.device))
     data, table, network = envs.dataset, envs.table, required_denoiser(envs)
 
     def draw(n: int, seed: int) -> torch.Tensor:
@@ -96,7 +108,7 @@ def untouched_sw2(problem: Problem) -> list[float]:
 
 
 def trial_value(sw2: Sequence[float | None], untouched: Sequence[float]) -> float:
-    """The objective: mean over seeds of SW2 over the untouched sampler's; 1 is untouched, less is better."""
+    """The objective: mean over trainings of SW2 over the untouched sampler's; 1 is untouched, less is better."""
     ratios = [math.inf if new is None else new / old for new, old in zip(sw2, untouched, strict=True)]
     return sum(min(ratio, DIVERGED) for ratio in ratios) / len(ratios)
 
@@ -114,16 +126,21 @@ def _sw2(draw: SeededSample, data: Dataset, seed: int, num_samples: int) -> floa
     return sliced_wasserstein(draw(len(points), seed), points, directions)
 
 
-def _train_agent(problem: Problem, changes: Mapping[str, Any], seed: int) -> tuple[SeededSample, Dataset] | None:
+def _train_agent(
+    problem: Problem, world: Mapping[str, Any], changes: Mapping[str, Any], seed: int
+) -> tuple[SeededSample, Dataset] | None:
     config, agent = preset(problem.algo, **changes), agent_class(PRESETS[problem.algo].agent)
-    run = agent(ENV_ID, config, problem.num_envs, problem.env_kwargs, seed, device=problem.device)
+    run = agent(ENV_ID, config, problem.num_envs, world, seed, device=problem.device)
     diverged = divergence(lambda: run.learn(problem.total_timesteps, log_interval=NEVER), run.sample)
     return None if diverged else (run.sample, run.envs.dataset)
 
 
-def _train_sb3(problem: Problem, changes: Mapping[str, Any], seed: int) -> tuple[SeededSample, Dataset] | None:
-    keywords, world = sb3_keywords(changes), (problem.num_envs, problem.env_kwargs)
-    model, env = make_sb3(problem.algo, *world, seed, problem.device, hyperparameters=keywords)
+def _train_sb3(
+    problem: Problem, world: Mapping[str, Any], changes: Mapping[str, Any], seed: int
+) -> tuple[SeededSample, Dataset] | None:
+    keywords, size = sb3_keywords(changes), problem.num_envs
+    model, env = make_sb3(problem.algo, size, world, seed, problem.device, hyperparameters=keywords)
     draw = sb3_sampler(model)
-    diverged = divergence(lambda: model.learn(problem.total_timesteps, log_interval=NEVER), draw)
+    watch = CriticSchedule()  # the agents' own, in both
+    diverged = divergence(lambda: model.learn(problem.total_timesteps, watch, log_interval=NEVER), draw)
     return None if diverged else (draw, env.dataset)

@@ -7,7 +7,7 @@ it starts from is the first of them, and neither seeds nor points are those that
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -18,9 +18,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from agents.presets import PRESETS
+from agents.presets import PRESETS, preset
 from agents.sb3.registry import SB3_ALGORITHMS
-from agents.sb3.vec_env import DDPMShortcutVecEnv
 from agents.search_spaces import Parameter, Range, Space, agent_space, sb3_space
 from agents.trials import Changes, Problem, final_sw2, trial_value, untouched_sw2
 from diffusion_env.checkpoints import write_json
@@ -47,30 +46,28 @@ def load_optuna() -> ModuleType:
 
 
 def start_and_space(problem: Problem) -> tuple[Changes, Space]:
-    """The row's own value of each hyper-parameter that is tuned, and what it may become."""
+    """The row's own value of each hyper-parameter that is tuned, and what it may become.
+
+    ValueError if one is held that the algorithm does not have.
+    """
     if problem.algo in PRESETS:
-        start = asdict(PRESETS[problem.algo].config)
-        space = agent_space(problem.algo, problem.num_steps, problem.num_envs)
+        start = asdict(preset(problem.algo))
+        space = agent_space(problem.algo, max(problem.num_steps), problem.num_envs)
     else:
-        start = _sb3_row(problem)
-        space = sb3_space(problem.algo, start, problem.num_steps)
-    return {name: start[name] for name in space}, space
+        start = _sb3_row(problem.algo)
+        space = sb3_space(problem.algo, start)
+    if unknown := sorted(set(problem.held) - set(start)):
+        raise ValueError(f"{problem.algo} has no hyper-parameter {unknown} to hold. Choose from {sorted(start)}.")
+    return {name: start[name] for name in space if name not in problem.held}, {
+        name: parameter for name, parameter in space.items() if name not in problem.held
+    }
 
 
-def _sb3_row(problem: Problem) -> Changes:
+def _sb3_row(algo: str) -> Changes:
     """Every keyword of the algorithm's class: the row's, or else the class's own default."""
-    row = SB3_ALGORITHMS[problem.algo]
+    row = SB3_ALGORITHMS[algo]
     defaults = {name: keyword.default for name, keyword in signature(row.load_class()).parameters.items()}
-    kwargs = {"action_mode": row.action_mode, "device": problem.device, **problem.env_kwargs}
-    env = DDPMShortcutVecEnv(num_envs=problem.num_envs, env_kwargs=kwargs)
-    return {**defaults, "learning_rate": row.learning_rate, **row.hyperparameters, **row.from_env(env)}
-
-
-def changes_of(problem: Problem, parameters: Mapping[str, Any]) -> Changes:
-    """A point of the space as changes of the row: PPO's and TRPO's batch stays the whole rollout."""
-    if problem.algo in ("ppo", "trpo") and "n_steps" in parameters:
-        return {**parameters, "batch_size": parameters["n_steps"] * problem.num_envs}
-    return dict(parameters)
+    return {**defaults, "learning_rate": row.learning_rate, **row.hyperparameters}
 
 
 def _distribution(parameter: Parameter) -> optuna.distributions.BaseDistribution:
@@ -165,7 +162,7 @@ class Study:
         self.study.sampler = self.optuna.samplers.TPESampler(seed=self.seed * 100_003 + number)
         trial = self.study.ask(self.distributions)
         trial.set_user_attr("number", number)
-        trial.set_user_attr("changes", changes_of(self.problem, trial.params))
+        trial.set_user_attr("changes", dict(trial.params))
         return trial
 
     def _tell(self, trial: optuna.Trial, sw2: list[float | None]) -> Trial:

@@ -18,7 +18,7 @@ from agents.divergence import divergence
 from agents.ipm_agent import IPMAgent
 from agents.presets import PRESETS, preset
 from agents.registry import agent_class
-from agents.sb3.callbacks import SB3Evaluation
+from agents.sb3.callbacks import CriticSchedule, SB3Evaluation
 from agents.sb3.counting import NetworkEvaluations
 from agents.sb3.registry import SB3_ALGORITHMS, make_sb3
 from agents.sb3.samplers import sb3_sampler
@@ -82,7 +82,7 @@ def _train_sb3(
     counter = NetworkEvaluations(model)
     watch = SB3Evaluation(math.ceil(total_timesteps / protocol.curve_points), protocol.curve_samples, counter=counter)
     draw = _uncounted(sb3_sampler(model), counter)
-    diverged = divergence(lambda: model.learn(total_timesteps, callback=watch), draw)
+    diverged = divergence(lambda: model.learn(total_timesteps, callback=[CriticSchedule(), watch]), draw)
     costs = _costs(model, watch, int(counter))
     counter.remove()
     return Trained(_seeded(draw), env.critic, env.dataset, diverged, costs)

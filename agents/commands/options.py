@@ -184,8 +184,8 @@ class Tune:
     """A named data set, or a path to a .npz file or a folder of images (with --denoiser)."""
     denoiser: str | None = None
     """Pretrained network to start from; None takes the one shipped for the data set."""
-    num_steps: int = 10
-    """K, denoising steps."""
+    num_steps: tuple[int, ...] = (10,)
+    """K, denoising steps: each trial trains samplers of every one of these."""
     sampler: str = "ddpm"
     """Step table, as in `train`."""
     critic: str = "energy"
@@ -196,12 +196,14 @@ class Tune:
     """Trials in all, those of an interrupted study included."""
     total_timesteps: int = 500_000
     """Environment steps of each training."""
+    hold: tuple[str, ...] = ()
+    """NAME=VALUE: hyper-parameters that replace the preset's and are not tuned, such as n_critic=1."""
     seeds: tuple[int, ...] = (1_000, 1_001)
-    """Tuning seeds, 1000 ... 9999: each trial trains once with every one, and no reported run may use them."""
+    """Tuning seeds, 1000 ... 9999: each trial trains with every one, and no reported run may use them."""
     seed: int = 0
     """Seed of optuna's choices."""
     num_samples: int = 10_000
-    """Samples that SW2 is measured on, per seed, on points of their own."""
+    """Samples that SW2 is measured on, per training, on points of their own."""
     output: Path | None = None
     """Folder of the study; None takes runs/tune-ALGO-DATASET-K."""
     processes: int = 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+from collections.abc import Iterable
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +27,8 @@ def run(options: Tune, command: str) -> None:
     """Start or continue the study, print its trials, and write best.json."""
     problem = _problem(options)
     usable_device(problem.device)
-    output = options.output or Path("runs") / f"tune-{options.algo}-{Path(options.dataset).stem}-{options.num_steps}"
+    steps = "-".join(map(str, options.num_steps))
+    output = options.output or Path("runs") / f"tune-{options.algo}-{Path(options.dataset).stem}-{steps}"
     study = Study(problem, output, options.seed)
     print(f"Tuning {len(study.space)} hyper-parameters of {options.algo}: {', '.join(study.space)}")
     print(f"Writing {study.folder}, which holds {len(study.finished)} of {options.trials} trials. 1 is untouched.")
@@ -40,17 +43,26 @@ def run(options: Tune, command: str) -> None:
 
 
 def _problem(options: Tune) -> Problem:
-    names = ("dataset", "denoiser", "num_steps", "sampler", "critic")
-    return Problem(
-        options.algo,
-        env_kwargs(Train(**{name: getattr(options, name) for name in names})),
-        options.total_timesteps,
-        options.seeds,
-        options.num_envs,
-        options.num_samples,
-        options.device,
-        options.threads,
-    )
+    names = ("dataset", "denoiser", "sampler", "critic")
+    world = env_kwargs(Train(**{name: getattr(options, name) for name in names}))
+    del world["num_steps"]
+    same = ("algo", "total_timesteps", "num_steps", "seeds", "num_envs", "num_samples", "device", "threads")
+    return Problem(env_kwargs=world, held=held(options.hold), **{name: getattr(options, name) for name in same})
+
+
+def held(words: Iterable[str]) -> dict[str, Any]:
+    """Hyper-parameters from NAME=VALUE, the value JSON or else a string; ValueError for anything else."""
+    pairs = [word.partition("=") for word in words]
+    if wrong := [name for name, sign, _ in pairs if not (name and sign)]:
+        raise ValueError(f"--hold takes NAME=VALUE, such as n_critic=1; received {wrong}.")
+    return {name: _value(text) for name, _, text in pairs}
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
 
 
 def result(study: Study, command: str) -> dict[str, Any]:
@@ -72,12 +84,15 @@ def result(study: Study, command: str) -> dict[str, Any]:
 
 
 def repeat(problem: Problem, trial: Trial) -> str:
-    """The command that trains with the changes of ``trial``, or the call for algorithms of stable-baselines3."""
-    kwargs, changes = problem.env_kwargs, trial["changes"]
+    """The commands that train with the changes of ``trial``, one per K; calls for algorithms of stable-baselines3."""
+    return "\n".join(_repeat(problem, world, {**problem.held, **trial["changes"]}) for world in problem.worlds)
+
+
+def _repeat(problem: Problem, world: dict[str, Any], changes: dict[str, Any]) -> str:
     if problem.algo not in PRESETS:
-        called = f"{problem.algo!r}, {problem.num_envs}, {dict(kwargs)}, hyperparameters=sb3_keywords({changes})"
+        called = f"{problem.algo!r}, {problem.num_envs}, {world}, hyperparameters=sb3_keywords({changes})"
         return f"agents.sb3.make_sb3({called})[0].learn({problem.total_timesteps})"
-    options = {"algo": problem.algo, **kwargs, "num_envs": problem.num_envs, "total_timesteps": problem.total_timesteps}
+    options = {"algo": problem.algo, **world, "num_envs": problem.num_envs, "total_timesteps": problem.total_timesteps}
     del options["train_critic"]
     words = [f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in (options | changes).items()]
     return " ".join(["ddpm-shortcut train", *words])

@@ -5,6 +5,7 @@ from typing import Any
 
 _HOME = {
     "SB3_ALGORITHMS": "registry",
+    "CriticSchedule": "callbacks",
     "DDPMShortcutVecEnv": "vec_env",
     "DenoisingActorCriticPolicy": "policies",
     "NetworkEvaluations": "counting",

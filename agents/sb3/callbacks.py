@@ -1,12 +1,15 @@
-"""The agents' own evaluation, for algorithms of stable-baselines3."""
+"""The agents' own evaluation and critic schedule, for algorithms of stable-baselines3."""
 
 from __future__ import annotations
 
 from contextlib import nullcontext
 
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import SubprocVecEnv
 from torch import Tensor
 
 from agents.callbacks import CURVE_SEED, IterationCallback, SamplerEvaluation
+from agents.config import AgentConfig
 from agents.sb3.counting import NetworkEvaluations
 from agents.sb3.samplers import sb3_sampler, world_of
 
@@ -59,3 +62,36 @@ class SB3Evaluation(SamplerEvaluation):
     def _draw(self) -> Tensor:
         with nullcontext() if self.counter is None else self.counter.paused():
             return super()._draw()
+
+
+class CriticSchedule(BaseCallback):
+    """The environment's critic learns at a step size that falls linearly to zero over the run, as the agents' does.
+
+    Args:
+        learning_rate: at the start.
+
+    Raises TypeError in a SubprocVecEnv, whose critics live in other processes.
+    """
+
+    def __init__(self, learning_rate: float = AgentConfig.critic_learning_rate) -> None:
+        super().__init__()
+        if not 0 <= learning_rate < float("inf"):
+            raise ValueError(f"learning_rate must be a finite number >= 0; received {learning_rate!r}.")
+        self.learning_rate = learning_rate
+
+    def _on_training_start(self) -> None:
+        if isinstance(self.training_env.unwrapped, SubprocVecEnv):
+            raise TypeError(
+                "CriticSchedule cannot reach the critics of a SubprocVecEnv, which live in other processes. Train in "
+                "DDPMShortcutVecEnv or DummyVecEnv, or leave the callback out."
+            )
+        self._start = self.model.num_timesteps
+        self._length = self.locals["total_timesteps"] - self._start
+
+    def _on_rollout_start(self) -> None:
+        left = 1 - (self.model.num_timesteps - self._start) / self._length
+        for critic in {world.critic for world in self.training_env.get_attr("unwrapped")}:  # the adapter has one
+            critic.set_learning_rate(self.learning_rate * max(0.0, left))
+
+    def _on_step(self) -> bool:
+        return True

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from inspect import signature
 from typing import Any, Literal
 
 from stable_baselines3 import SAC, TD3
@@ -35,10 +36,10 @@ class SB3Algorithm:
     learning_rate: float
     """Step size at the start."""
     hyperparameters: Mapping[str, Any]
-    """The class's other keywords."""
+    """The class's other keywords, and "episodes": of a rollout, whole ones of each environment."""
     why: str
     """A word on the choices."""
-    from_env: FromEnv = field(repr=False)
+    from_env: FromEnv = field(default=lambda env: {}, repr=False)
     """Keywords that depend on the environment."""
 
     @property
@@ -59,12 +60,6 @@ class SB3Algorithm:
         return algorithm
 
 
-def _rollout(episodes: int, env: DDPMShortcutVecEnv) -> dict[str, Any]:
-    """A rollout of so many whole episodes of each environment, taken as one batch."""
-    n_steps = episodes * env.table.num_steps
-    return {"n_steps": n_steps, "batch_size": n_steps * env.num_envs}
-
-
 _REPLAY = {"buffer_size": 50_000, "learning_starts": 0}
 
 SB3_ALGORITHMS: dict[str, SB3Algorithm] = {
@@ -72,25 +67,22 @@ SB3_ALGORITHMS: dict[str, SB3Algorithm] = {
         "stable_baselines3:PPO",
         "step",
         6e-4,
-        {"n_epochs": 2, "gae_lambda": 0.9, "clip_range": 0.2},
+        {"episodes": 5, "n_epochs": 2, "gae_lambda": 0.9, "clip_range": 0.2},
         "Five critic steps per rollout and two passes over all of it: with four passes it circles before it settles.",
-        lambda env: _rollout(5, env),
     ),
     "a2c": SB3Algorithm(
         "stable_baselines3:A2C",
         "step",
         3e-4,
-        {"gae_lambda": 0.9, "use_rms_prop": False, "normalize_advantage": True},
+        {"episodes": 1, "gae_lambda": 0.9, "use_rms_prop": False, "normalize_advantage": True},
         "One step per episode and per critic step, so a small one; Adam with normalised advantages, like PPO.",
-        lambda env: {"n_steps": env.table.num_steps},
     ),
     "trpo": SB3Algorithm(
         "sb3_contrib:TRPO",
         "step",
         1e-3,
-        {"gae_lambda": 0.9, "target_kl": 0.001, "cg_max_steps": 5, "n_critic_updates": 4},
+        {"episodes": 1, "gae_lambda": 0.9, "target_kl": 0.001, "cg_max_steps": 5, "n_critic_updates": 4},
         "target_kl is the step size and does not fall, so it is small; few conjugate gradients: each is slow.",
-        lambda env: _rollout(1, env),
     ),
     "sac": SB3Algorithm(
         "stable_baselines3:SAC",
@@ -138,7 +130,7 @@ def make_sb3(
         seed: of the model and, through it, of everything the environment draws.
         device: of model and environment.
         tensorboard_log: folder of the event files.
-        hyperparameters: keywords of the algorithm's class that replace the row's.
+        hyperparameters: keywords of the algorithm's class that replace the row's, and "episodes" of a rollout.
 
     Raises ValueError for an unknown name, ImportError where the class is not installed.
     """
@@ -157,10 +149,20 @@ def make_sb3(
         **_policy(row, env),
         **(hyperparameters or {}),
     }
+    settings = _whole_episodes(settings, env, "batch_size" in signature(algorithm).parameters)
     model = algorithm(env=env, seed=seed, device=device, tensorboard_log=tensorboard_log, **settings)
     if isinstance(model, (SAC, TD3)) and env.action_mode == "residual":
         start_at_pretrained(model)
     return model, env
+
+
+def _whole_episodes(settings: dict[str, Any], env: DDPMShortcutVecEnv, has_batches: bool) -> dict[str, Any]:
+    """``settings`` with "episodes" as n_steps, and the whole rollout as one batch, where they are not given."""
+    if "episodes" not in settings:
+        return settings
+    n_steps = settings.get("n_steps", settings["episodes"] * env.table.num_steps)
+    batch = {"batch_size": n_steps * env.num_envs} if has_batches else {}
+    return {"n_steps": n_steps, **batch, **{name: value for name, value in settings.items() if name != "episodes"}}
 
 
 def _policy(row: SB3Algorithm, env: DDPMShortcutVecEnv) -> dict[str, Any]:

@@ -10,11 +10,11 @@ from agents.presets import PRESETS, preset
 from agents.sb3.registry import SB3_ALGORITHMS
 from agents.search_spaces import SB3_SPACES, Choice, Parameter, Range, agent_space
 from agents.trials import Problem
-from agents.tuning import changes_of, start_and_space
+from agents.tuning import start_and_space
 
 DIMENSIONS = {
-    **{"reinforce": 5, "sft_pg": 6, "sft_pg_paper": 6, "ddpo": 6, "dpok": 7, "grpo": 8, "rwr": 6, "dxdp": 8},
-    **{"pathwise": 5, "ppo": 5, "a2c": 4, "trpo": 5, "sac": 6, "td3": 5},
+    **{"reinforce": 7, "sft_pg": 8, "sft_pg_paper": 8, "ddpo": 9, "dpok": 9, "grpo": 11, "rwr": 8, "dxdp": 10},
+    **{"pathwise": 8, "ppo": 5, "a2c": 4, "trpo": 5, "sac": 6, "td3": 5},
 }
 """Hyper-parameters that are tuned, at K = 10."""
 
@@ -23,8 +23,9 @@ MakeProblem = Callable[..., Problem]
 
 @pytest.fixture
 def problem(small_world: dict[str, object]) -> MakeProblem:
-    def make(algo: str, num_steps: int = 10) -> Problem:
-        return Problem(algo, {**small_world, "num_steps": num_steps}, 1, num_envs=16)
+    def make(algo: str, num_steps: int = 10, **held: Any) -> Problem:
+        world = {name: small_world[name] for name in ("dataset", "denoiser")}
+        return Problem(algo, world, 1, (num_steps,), held=held, num_envs=16)
 
     return make
 
@@ -66,17 +67,15 @@ def test_the_corners_are_valid_configurations(algo: str, end: int, problem: Make
 @pytest.mark.parametrize("algo", SB3_ALGORITHMS)
 def test_what_is_tuned_of_stable_baselines3_are_keywords_of_its_classes(algo: str, problem: MakeProblem) -> None:
     _, space = start_and_space(problem(algo))
-    assert set(space) <= set(inspect.signature(SB3_ALGORITHMS[algo].load_class()).parameters)
+    assert set(space) - {"episodes"} <= set(inspect.signature(SB3_ALGORITHMS[algo].load_class()).parameters)
 
 
-@pytest.mark.parametrize("algo", ["ppo", "trpo", "a2c"])
-def test_rollouts_are_whole_episodes_and_the_batch_all_of_them(algo: str, problem: MakeProblem) -> None:
-    posed = problem(algo, num_steps=3)
-    _, space = start_and_space(posed)
-    assert isinstance(space["n_steps"], Choice)
-    assert [n_steps % 3 for n_steps in space["n_steps"].values] == [0] * len(space["n_steps"].values)
-    changes = changes_of(posed, {"n_steps": 6})
-    assert changes == ({"n_steps": 6} if algo == "a2c" else {"n_steps": 6, "batch_size": 6 * 16})
+@pytest.mark.parametrize("algo", ["sft_pg", "ppo"])
+def test_what_is_held_is_not_tuned(algo: str, problem: MakeProblem) -> None:
+    free, (start, space) = start_and_space(problem(algo))[1], start_and_space(problem(algo, learning_rate=1e-4))
+    assert set(free) - set(space) == {"learning_rate"} == set(free) - set(start)
+    with pytest.raises(ValueError, match=r"has no hyper-parameter \['n_critics'\] to hold.*learning_rate"):
+        start_and_space(problem(algo, n_critics=1))
 
 
 @pytest.mark.parametrize(("num_steps", "steps"), [(10, (None, 1, 2, 5)), (2, (None, 1)), (1, None)])

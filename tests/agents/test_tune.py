@@ -26,11 +26,15 @@ MakeProblem = Callable[..., Problem]
 Trials = list[dict[str, Any]]
 
 
+def without_steps(world: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in world.items() if name != "num_steps"}
+
+
 @pytest.fixture
 def problem(small_world: dict[str, object]) -> MakeProblem:
     def make(algo: str = "sft_pg", iterations: int = 2, **changes: Any) -> Problem:
-        sizes: dict[str, Any] = {"seeds": (1_000,), "num_envs": 8, "num_samples": 50}
-        return Problem(algo, small_world, iterations * 8 * 2 * 5, **sizes | changes)
+        sizes: dict[str, Any] = {"num_steps": (2,), "seeds": (1_000,), "num_envs": 8, "num_samples": 50}
+        return Problem(algo, without_steps(small_world), iterations * 8 * 2 * 5, **sizes | changes)
 
     return make
 
@@ -56,6 +60,25 @@ def test_a_sampler_that_does_not_learn_is_the_untouched_one(algo: str, problem: 
     assert trial_value(same, untouched_sw2(posed)) == 1.0
     assert same[0] != same[1]  # points of their own
     assert final_sw2(posed, {"learning_rate": 1e-3}) != same  # negative control
+
+
+def test_every_number_of_steps_is_trained_with_every_seed(problem: MakeProblem) -> None:
+    both = problem(num_steps=(1, 2), seeds=(1_000, 1_001))
+    one, two = (problem(num_steps=(k,), seeds=(1_000, 1_001)) for k in both.num_steps)
+    assert final_sw2(both, {}) == final_sw2(one, {}) + final_sw2(two, {})
+    assert untouched_sw2(both) == untouched_sw2(one) + untouched_sw2(two)
+
+
+@pytest.mark.parametrize("algo", ["sft_pg", "ppo"])
+def test_what_is_held_counts_as_changed(algo: str, problem: MakeProblem) -> None:
+    held = problem(algo, held={"learning_rate": 1e-2})
+    assert final_sw2(held, {}) == final_sw2(problem(algo), {"learning_rate": 1e-2}) != final_sw2(problem(algo), {})
+
+
+@pytest.mark.parametrize("num_steps", [(), (0,), (2, 2)])
+def test_numbers_of_steps_are_different_counts(num_steps: tuple[int, ...], problem: MakeProblem) -> None:
+    with pytest.raises(ValueError, match=r"num_steps must be different numbers >= 1; received"):
+        problem(num_steps=num_steps)
 
 
 def test_a_trial_repeats_itself_and_follows_its_seed(problem: MakeProblem) -> None:
@@ -201,7 +224,8 @@ def test_the_result_is_a_configuration(
 ) -> None:
     assert main(words(small_world, tmp_path, "--algo", algo)) == 0
     best, printed = json.loads((tmp_path / "best.json").read_text()), capsys.readouterr()
-    problem = Problem(**best["problem"] | {"seeds": tuple(best["problem"]["seeds"])})
+    as_tuples = {name: tuple(best["problem"][name]) for name in ("seeds", "num_steps")}
+    problem = Problem(**best["problem"] | as_tuples)
     assert trial_value(final_sw2(problem, best["changes"]), best["untouched_sw2"]) == best["value"]
     assert best["value"] <= best["preset_value"]
     assert (best["num_trials"], best["num_diverged"], best["problem"]["total_timesteps"]) == (2, 0, 160)
@@ -215,12 +239,14 @@ def test_the_result_is_a_configuration(
 @pytest.mark.parametrize("algo", PRESETS)
 def test_the_printed_command_trains_with_the_changes(algo: str, problem: MakeProblem) -> None:
     kwargs = {**problem().env_kwargs, "critic": "mmd", "train_critic": True}
-    posed = Problem(algo, kwargs, 77, num_envs=16)
+    posed = Problem(algo, kwargs, 77, (2, 4), held={"n_critic": 3}, num_envs=16)
     changes = {**start_and_space(posed)[0], "learning_rate": 0.00012345678901234567}
-    options = parse(tune.repeat(posed, {"changes": changes}).split()[1:])
-    assert isinstance(options, Train)
-    assert (options.algo, options.algorithm) == (algo, preset(algo, **changes))
-    assert (options.critic, options.num_envs, options.total_timesteps, options.num_steps) == ("mmd", 16, 77, 2)
+    for num_steps, line in zip((2, 4), tune.repeat(posed, {"changes": changes}).splitlines(), strict=True):
+        options = parse(line.split()[1:])
+        assert isinstance(options, Train)
+        assert (options.algo, options.algorithm) == (algo, preset(algo, **changes, n_critic=3))
+        assert (options.critic, options.num_envs, options.total_timesteps) == ("mmd", 16, 77)
+        assert options.num_steps == num_steps
 
 
 def test_every_option_reaches_the_problem(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -234,18 +260,21 @@ def test_every_option_reaches_the_problem(monkeypatch: pytest.MonkeyPatch, tmp_p
         raise Recorded
 
     monkeypatch.setattr(tune, "Study", study)
-    line = "--algo ppo --dataset moons --num-steps 3 --sampler fastdpm --critic mmd --num-envs 9 --total-timesteps 5"
+    line = "--algo ppo --dataset moons --num-steps 3 1 --sampler fastdpm --critic mmd --num-envs 9 --total-timesteps 5"
+    line += " --hold clip_range=0.3"
     more = f"--seeds 2000 2001 --seed 6 --num-samples 70 --output {tmp_path} --device meta --threads 3 --denoiser net"
     with pytest.raises(Recorded):
         main(["tune", *line.split(), *more.split()])
-    kwargs = {"dataset": "moons", "denoiser": "net", "num_steps": 3, "sampler": "fastdpm", "critic": "mmd"}
-    expected = Problem("ppo", {**kwargs, "train_critic": True}, 5, (2_000, 2_001), 9, 70, "meta", 3)
+    kwargs = {"dataset": "moons", "denoiser": "net", "sampler": "fastdpm", "critic": "mmd", "train_critic": True}
+    expected = Problem("ppo", kwargs, 5, (3, 1), (2_000, 2_001), {"clip_range": 0.3}, 9, 70, "meta", 3)
     assert asked == [expected, tmp_path, 6]
 
 
 BAD = {
     "an unknown algorithm": (["--algo", "alphago"], "Unknown algorithm 'alphago'"),
     "seeds of reported runs": (["--seeds", "0", "1"], "1000 ... 9999; received [0, 1]"),
+    "an unknown hyper-parameter": (["--hold", "n_critics=1"], "no hyper-parameter ['n_critics'] to hold"),
+    "a held word without a value": (["--hold", "n_critic"], "NAME=VALUE, such as n_critic=1; received ['n_critic']"),
     "a data set without a network": (["--dataset", "digits", "--denoiser", "None"], "no shipped denoiser"),
 }
 

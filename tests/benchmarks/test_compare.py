@@ -43,7 +43,8 @@ def results(config):
 def iteration(entry: str) -> int:
     """Environment steps between two looks at the budget."""
     own = settings(Entry(entry, entry))
-    return NUM_ENVS * (own["n_critic"] * TASK.num_steps if entry in PRESETS else own.get("n_steps", 1))
+    episodes = own["n_critic"] if entry in PRESETS else own.get("episodes", 1)
+    return NUM_ENVS * TASK.num_steps * episodes
 
 
 def test_every_run_is_complete(results):

@@ -9,7 +9,7 @@ import torch
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.logger import configure
 
-from agents.sb3.callbacks import SB3Evaluation
+from agents.sb3.callbacks import CriticSchedule, SB3Evaluation
 from agents.sb3.counting import NetworkEvaluations
 from agents.sb3.samplers import sb3_sampler
 from agents.sb3.vec_env import DDPMShortcutVecEnv
@@ -119,3 +119,23 @@ def test_what_the_evaluation_draws_does_not_count(make_env: MakeEnv) -> None:
     counter.remove()
     model.learn(ROLLOUT)
     assert int(counter) == counts[1]
+
+
+def rates_of_the_critic(model: PPO, env: DDPMShortcutVecEnv, total: int, reset: bool = True) -> list[float]:
+    seen: list[float] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(env.critic, "set_learning_rate", seen.append)
+        model.learn(total, CriticSchedule(0.4), reset_num_timesteps=reset)
+    return seen
+
+
+def test_the_critic_s_step_size_falls_to_zero_over_each_call_of_learn(make_env: MakeEnv) -> None:
+    env = make_env()
+    model = make_ppo(env)
+    assert rates_of_the_critic(model, env, 4 * ROLLOUT) == pytest.approx([0.4, 0.3, 0.2, 0.1])
+    assert rates_of_the_critic(model, env, 2 * ROLLOUT, reset=False) == pytest.approx([0.4, 0.2])
+
+
+def test_the_critic_s_step_size_is_a_number() -> None:
+    with pytest.raises(ValueError, match=r"finite number >= 0; received -1"):
+        CriticSchedule(-1)

@@ -72,6 +72,13 @@ def test_hyperparameters_can_be_replaced(world: dict[str, Any], tmp_path: Any) -
     assert list(tmp_path.rglob("events*"))
 
 
+@pytest.mark.parametrize("name", ["ppo", "trpo", "a2c"])
+def test_rollouts_are_whole_episodes_and_the_batch_all_of_them(name: str, world: dict[str, Any]) -> None:
+    model = vars(make_sb3(name, NUM_ENVS, world, hyperparameters={"episodes": 4})[0])
+    assert model["n_steps"] == 4 * world["num_steps"]
+    assert name == "a2c" or model["batch_size"] == 4 * world["num_steps"] * NUM_ENVS
+
+
 def test_step_sizes_fall_to_zero(world: dict[str, Any]) -> None:
     model, _ = make_sb3("a2c", NUM_ENVS, world, seed=100, hyperparameters={"n_steps": 3})
     model.learn(10 * 3 * NUM_ENVS)
