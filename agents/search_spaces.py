@@ -111,11 +111,13 @@ STEP_SIZE: Space = {"learning_rate": Range(5e-5, 3e-3)}
 GAE: Space = {"gae_lambda": Choice((0.8, 0.9, 0.95, 1.0))}
 EPISODES: Space = {"episodes": Choice((1, 2, 5, 8))}
 """Of a rollout; the critic takes a step per episode, so this is also the agents' n_critic."""
+STD: Space = {"learn_std": Choice((False, True)), "min_std": SHARED["min_std"]}
+ON_POLICY: Space = STEP_SIZE | GAE | EPISODES | STD
 
 SB3_SPACES: dict[str, Space] = {
-    "ppo": STEP_SIZE | GAE | EPISODES | {"n_epochs": Range(1, 8), "clip_range": Choice((0.1, 0.2, 0.3))},
-    "a2c": STEP_SIZE | GAE | EPISODES | {"max_grad_norm": Choice((0.1, 0.5, 2.0))},
-    "trpo": STEP_SIZE | GAE | EPISODES | {"target_kl": Range(1e-4, 1e-2), "n_critic_updates": Choice((2, 4, 10))},
+    "ppo": ON_POLICY | {"n_epochs": Range(1, 8), "clip_range": Choice((0.1, 0.2, 0.3))},
+    "a2c": ON_POLICY | {"max_grad_norm": Choice((0.1, 0.5, 2.0))},
+    "trpo": ON_POLICY | {"target_kl": Range(1e-4, 1e-2), "n_critic_updates": Choice((2, 4, 10))},
     "sac": {
         **STEP_SIZE,
         "train_freq": Choice((1, 5, 10)),

@@ -76,12 +76,14 @@ class EpsMLP(nn.Module):
 
     frequencies: Tensor
 
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """eps (*batch, *shape); see `Denoiser`."""
+    def forward(self, x: Tensor, time: Tensor, row: Tensor | None = None) -> Tensor:
+        """eps (*batch, *shape); see `Denoiser`. With ``row`` (*batch,), ``time`` (K,) is a list of levels that it
+        picks from: the same as ``time[row]``, but each level is embedded once and not once per sample."""
         log_snr = self.log_snr(time)
         phases = log_snr.unsqueeze(-1) * self.frequencies
         flat = x.flatten(-len(self.shape))
-        v = self.net(flat, torch.cat([phases.sin(), phases.cos()], -1))
+        v = self.net(flat, torch.cat([phases.sin(), phases.cos()], -1), row)
+        log_snr = log_snr if row is None else log_snr[row]
         signal, noise = log_snr.sigmoid().sqrt(), (-log_snr).sigmoid().sqrt()  # sqrt(a), sqrt(1 - a)
         return (signal.unsqueeze(-1) * v + noise.unsqueeze(-1) * flat).view_as(x)
 

@@ -52,6 +52,7 @@ class ConditionedMLP(nn.Module):
 
     ``net(x, cond)`` takes ``x`` of shape (*batch, in_dim) and ``cond`` of shape (*c, cond_dim) where ``*c``
     broadcasts against ``*batch``: a condition shared by a whole batch is embedded once, not once per sample.
+    ``net(x, cond, index)`` takes conditions (C, cond_dim), and for each sample which of them, ``index`` (*batch,).
     """
 
     def __init__(
@@ -63,9 +64,11 @@ class ConditionedMLP(nn.Module):
         self.scales = mlp([cond_dim, width // 4, width * depth], generator)
         self.out = linear(width, out_dim, generator)
 
-    def forward(self, x: Tensor, cond: Tensor) -> Tensor:
+    def forward(self, x: Tensor, cond: Tensor, index: Tensor | None = None) -> Tensor:
         """(*batch, out_dim); see the class."""
-        scales = self.scales(cond).chunk(len(self.hidden), dim=-1)
-        for layer, scale in zip(self.hidden, scales, strict=True):
+        scales = self.scales(cond)
+        if index is not None:
+            scales = nn.functional.embedding(index, scales)
+        for layer, scale in zip(self.hidden, scales.chunk(len(self.hidden), dim=-1), strict=True):
             x = nn.functional.silu(layer(x) * (1 + scale))
         return self.out(x)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from agents.rollout import required_denoiser
 from agents.sb3.vec_env import DDPMShortcutVecEnv
-from diffusion_env.denoisers import Denoiser
+from diffusion_env.denoisers import Denoiser, EpsMLP
 from diffusion_env.tables import StepTable
 
 
@@ -48,7 +48,7 @@ class DenoisingActor(nn.Module):
     eps_gain: Tensor
     log_std: Tensor  # (K,)
 
-    def __init__(self, denoiser: Denoiser, table: StepTable, learn_std: bool) -> None:
+    def __init__(self, denoiser: Denoiser, table: StepTable, learn_std: bool, min_std: float = 0.0) -> None:
         super().__init__()
         if not isinstance(denoiser, nn.Module):
             raise TypeError(f"A policy needs a trainable denoiser (an nn.Module); received {type(denoiser).__name__}.")
@@ -57,7 +57,7 @@ class DenoisingActor(nn.Module):
         row = table.rows(torch.arange(table.num_steps), 0)
         self.register_buffer("time", table.time)
         self.register_buffer("eps_gain", row.eps_coef / row.action_scale)
-        log_std = (row.std / row.action_scale).log()
+        log_std = (row.std.clamp(min=min_std) / row.action_scale).log()
         if learn_std:
             self.log_std = nn.Parameter(log_std)
         else:  # not a frozen parameter: TRPO asks for the gradient of every parameter
@@ -66,7 +66,8 @@ class DenoisingActor(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """See the class; each entry of the batch may be in a row of its own."""
         x, k = features[:, : self.dim].unflatten(1, self.shape), self.rows(features)
-        return self.eps_gain[k].unsqueeze(1) * self.net(x, self.time[k]).flatten(1)
+        eps = self.net(x, self.time, k) if isinstance(self.net, EpsMLP) else self.net(x, self.time[k])
+        return self.eps_gain[k].unsqueeze(1) * eps.flatten(1)
 
     def rows(self, features: Tensor) -> Tensor:
         """The row (B,) each entry is in; a finished sample, which no action moves, counts for the last."""
@@ -76,8 +77,9 @@ class DenoisingActor(nn.Module):
 class DenoisingActorCriticPolicy(MultiInputActorCriticPolicy):
     """SB3's actor-critic whose actor is a copy of the pretrained sampler; for PPO, A2C and TRPO in "step" mode.
 
-    Before training it acts exactly as the pretrained sampler does (but for SB3's clipping at the box). The denoiser
-    trains; the value network sees x and the one-hot step. SB3 pickles ``policy_kwargs`` when it saves a model.
+    Before training it acts exactly as the pretrained sampler does (but for SB3's clipping at the box, and for
+    ``min_std``). The denoiser trains; the value network sees x and the one-hot step. SB3 pickles ``policy_kwargs`` when
+    it saves a model.
 
     Args:
         observation_space: the environment's.
@@ -85,13 +87,15 @@ class DenoisingActorCriticPolicy(MultiInputActorCriticPolicy):
         lr_schedule: SB3's; one learning rate for actor and value network.
         denoiser: what to start from; it is copied, never trained itself.
         table: the step table, every row with noise.
-        learn_std: whether the std of each row is learned too (one number per row); otherwise it is the table's.
+        learn_std: whether the std of each row is learned too (one number per row); otherwise it stays.
+        min_std: the table's standard deviations are raised to at least this, in network units; 0 leaves them.
         value_arch: units of the value network's hidden layers.
         use_sde: must be False.
         optimizer_class: of all parameters.
         optimizer_kwargs: its arguments, but for the learning rate.
 
-    Raises ValueError for a table with a noiseless row, which has no log-probability, and for ``use_sde``.
+    Raises ValueError for a table with a noiseless row, which has no log-probability, for a ``min_std`` that is no
+    finite number >= 0, and for ``use_sde``.
     """
 
     action_net: DenoisingActor
@@ -105,13 +109,19 @@ class DenoisingActorCriticPolicy(MultiInputActorCriticPolicy):
         denoiser: Denoiser,
         table: StepTable,
         learn_std: bool = False,
+        min_std: float = 0.0,
         value_arch: Sequence[int] = (128, 128),
         use_sde: bool = False,
         optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
     ) -> None:
-        _check(table, use_sde)
-        self._actor_kwargs: dict[str, Any] = {"denoiser": denoiser, "table": table, "learn_std": learn_std}
+        _check(table, use_sde, min_std)
+        self._actor_kwargs: dict[str, Any] = {
+            "denoiser": denoiser,
+            "table": table,
+            "learn_std": learn_std,
+            "min_std": min_std,
+        }
         self._value_arch = tuple(value_arch)
         super().__init__(
             observation_space,
@@ -144,7 +154,7 @@ class DenoisingActorCriticPolicy(MultiInputActorCriticPolicy):
         return {key: theirs[key] for key in kept} | self._actor_kwargs | {"value_arch": self._value_arch}
 
 
-def denoising_policy_kwargs(env: DDPMShortcutVecEnv, learn_std: bool = False) -> dict[str, Any]:
+def denoising_policy_kwargs(env: DDPMShortcutVecEnv, learn_std: bool = False, min_std: float = 0.0) -> dict[str, Any]:
     """``policy_kwargs`` that start `DenoisingActorCriticPolicy` from the environment's own sampler.
 
     Raises ValueError where there is no pretrained denoiser, and for an environment that is not in "step" mode.
@@ -155,10 +165,13 @@ def denoising_policy_kwargs(env: DDPMShortcutVecEnv, learn_std: bool = False) ->
             f"DenoisingActorCriticPolicy gives 'step' actions but the environment's action_mode is {mode!r}, where "
             "SB3's own 'MultiInputPolicy' already starts at the pretrained sampler. Use that, or action_mode='step'."
         )
-    return {"denoiser": required_denoiser(env.envs), "table": env.table, "learn_std": learn_std}
+    denoiser = required_denoiser(env.envs)
+    return {"denoiser": denoiser, "table": env.table, "learn_std": learn_std, "min_std": min_std}
 
 
-def _check(table: StepTable, use_sde: bool) -> None:
+def _check(table: StepTable, use_sde: bool, min_std: float) -> None:
+    if not 0 <= min_std < float("inf"):
+        raise ValueError(f"min_std must be a finite number >= 0, in network units; received {min_std!r}.")
     if use_sde:
         raise ValueError("The sampler's own noise is the exploration: DenoisingActorCriticPolicy needs use_sde=False.")
     if not all(table.noisy_rows):

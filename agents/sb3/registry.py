@@ -36,7 +36,8 @@ class SB3Algorithm:
     learning_rate: float
     """Step size at the start."""
     hyperparameters: Mapping[str, Any]
-    """The class's other keywords, and "episodes": of a rollout, whole ones of each environment."""
+    """The class's other keywords, and "episodes": of a rollout, whole ones of each environment. In "step" mode also
+    "learn_std" and "min_std" of `DenoisingActorCriticPolicy`."""
     why: str
     """A word on the choices."""
     from_env: FromEnv = field(default=lambda env: {}, repr=False)
@@ -60,6 +61,7 @@ class SB3Algorithm:
         return algorithm
 
 
+_STD = {"learn_std": False, "min_std": 0.0}
 _REPLAY = {"buffer_size": 50_000, "learning_starts": 0}
 
 SB3_ALGORITHMS: dict[str, SB3Algorithm] = {
@@ -67,21 +69,21 @@ SB3_ALGORITHMS: dict[str, SB3Algorithm] = {
         "stable_baselines3:PPO",
         "step",
         6e-4,
-        {"episodes": 5, "n_epochs": 2, "gae_lambda": 0.9, "clip_range": 0.2},
+        {**_STD, "episodes": 5, "n_epochs": 2, "gae_lambda": 0.9, "clip_range": 0.2},
         "Five critic steps per rollout and two passes over all of it: with four passes it circles before it settles.",
     ),
     "a2c": SB3Algorithm(
         "stable_baselines3:A2C",
         "step",
         3e-4,
-        {"episodes": 1, "gae_lambda": 0.9, "use_rms_prop": False, "normalize_advantage": True},
+        {**_STD, "episodes": 1, "gae_lambda": 0.9, "use_rms_prop": False, "normalize_advantage": True},
         "One step per episode and per critic step, so a small one; Adam with normalised advantages, like PPO.",
     ),
     "trpo": SB3Algorithm(
         "sb3_contrib:TRPO",
         "step",
         1e-3,
-        {"episodes": 1, "gae_lambda": 0.9, "target_kl": 0.001, "cg_max_steps": 5, "n_critic_updates": 4},
+        {**_STD, "episodes": 1, "gae_lambda": 0.9, "target_kl": 0.001, "cg_max_steps": 5, "n_critic_updates": 4},
         "target_kl is the step size and does not fall, so it is small; few conjugate gradients: each is slow.",
     ),
     "sac": SB3Algorithm(
@@ -130,9 +132,11 @@ def make_sb3(
         seed: of the model and, through it, of everything the environment draws.
         device: of model and environment.
         tensorboard_log: folder of the event files.
-        hyperparameters: keywords of the algorithm's class that replace the row's, and "episodes" of a rollout.
+        hyperparameters: keywords of the algorithm's class that replace the row's, "episodes" of a rollout and, in
+            "step" mode, "learn_std" and "min_std".
 
-    Raises ValueError for an unknown name, ImportError where the class is not installed.
+    Raises ValueError for an unknown name, and for a std where there is no denoising actor; ImportError where the class
+    is not installed.
     """
     if name not in SB3_ALGORITHMS:
         raise ValueError(f"Unknown algorithm {name!r}. Choose one of {sorted(SB3_ALGORITHMS)}.")
@@ -146,9 +150,10 @@ def make_sb3(
         "stats_window_size": num_envs,  # rollout/ep_rew_mean over one whole batch of episodes
         **row.hyperparameters,
         **row.from_env(env),
-        **_policy(row, env),
         **(hyperparameters or {}),
     }
+    stds = {name: settings.pop(name) for name in _STD if name in settings}
+    settings = _policy(row, env, stds) | settings
     settings = _whole_episodes(settings, env, "batch_size" in signature(algorithm).parameters)
     model = algorithm(env=env, seed=seed, device=device, tensorboard_log=tensorboard_log, **settings)
     if isinstance(model, (SAC, TD3)) and env.action_mode == "residual":
@@ -165,10 +170,15 @@ def _whole_episodes(settings: dict[str, Any], env: DDPMShortcutVecEnv, has_batch
     return {"n_steps": n_steps, **batch, **{name: value for name, value in settings.items() if name != "episodes"}}
 
 
-def _policy(row: SB3Algorithm, env: DDPMShortcutVecEnv) -> dict[str, Any]:
+def _policy(row: SB3Algorithm, env: DDPMShortcutVecEnv, stds: Mapping[str, Any]) -> dict[str, Any]:
+    if any(stds.values()) and (row.off_policy or env.action_mode == "residual"):
+        raise ValueError(
+            f"The std of each step belongs to the denoising actor of ppo, a2c and trpo in action_mode 'step'; received "
+            f"{dict(stds)} in a model without one. Leave {list(stds)} out, or use action_mode='step'."
+        )
     if row.off_policy:
         return {"policy": "MultiInputPolicy", "policy_kwargs": {"net_arch": [64, 64]}}
     if env.action_mode == "residual":
         return {"policy": "MultiInputPolicy"}
     adam = {"optimizer_kwargs": {"betas": (0.5, 0.99)}}
-    return {"policy": DenoisingActorCriticPolicy, "policy_kwargs": denoising_policy_kwargs(env) | adam}
+    return {"policy": DenoisingActorCriticPolicy, "policy_kwargs": denoising_policy_kwargs(env, **stds) | adam}

@@ -79,6 +79,14 @@ def make_mixture_denoiser(shape):
     return MixtureDenoiser(normal(3, *shape), 0.2, COSINE)
 
 
+@pytest.mark.parametrize("shape", [(2,), (1, 2, 2)])
+def test_levels_picked_by_row_are_the_levels_of_each_sample(shape):
+    net, x, row = network(shape), normal(7, *shape), torch.tensor([0, 2, 1, 1, 0, 2, 2])
+    times = torch.tensor([900.0, 40.0, 3.5])
+    torch.testing.assert_close(net(x, times, row), net(x, times[row]))
+    assert not torch.allclose(net(x, times, row.flip(0)), net(x, times[row]), atol=1e-3)
+
+
 @pytest.mark.parametrize("make", [network, make_mixture_denoiser])
 @pytest.mark.parametrize("shape", [(2,), (1, 8, 8)])
 def test_time_is_shared_per_row_or_per_sample(make, shape):

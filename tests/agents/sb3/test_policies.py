@@ -195,3 +195,33 @@ def test_other_errors(make_env: MakeEnv) -> None:
         denoising_policy_kwargs(make_env(action_mode="residual"))
     with pytest.raises(ValueError, match="no shipped denoiser"):
         denoising_policy_kwargs(make_env(denoiser=None))
+
+
+def test_stds_are_raised_to_the_least(env: DDPMShortcutVecEnv) -> None:
+    wide, obs = make_model(env, **denoising_policy_kwargs(env, min_std=0.5)).policy, mixed_rows()
+    row, narrow = env.table.rows(obs["step"], 1), pretrained_law(env, obs)
+    law = wide.get_distribution(obs).distribution
+    torch.testing.assert_close(row.action_scale * law.stddev, narrow.std.clamp(min=0.5).expand(-1, 2))
+    assert (narrow.std < 0.5).any() and (narrow.std > 0.5).any()  # some are raised, some are not
+    torch.testing.assert_close(law.mean, make_model(env).policy.get_distribution(obs).distribution.mean)
+    with pytest.raises(ValueError, match=r"min_std must be a finite number >= 0.*received -1"):
+        make_model(env, **denoising_policy_kwargs(env, min_std=-1))
+
+
+def test_other_denoisers_are_asked_as_any(env: DDPMShortcutVecEnv) -> None:
+    class Plain(nn.Module):
+        """Any module: it knows no rows."""
+
+        def __init__(self, net: EpsMLP) -> None:
+            super().__init__()
+            self.inner, self.shape, self.schedule = net, net.shape, net.schedule
+
+        def forward(self, x: Tensor, time: Tensor) -> Tensor:
+            return self.inner(x, time)
+
+    assert isinstance(env.denoiser, EpsMLP)
+    obs, (ours, plain) = (
+        mixed_rows(),
+        (make_model(env, denoiser=net).policy for net in (env.denoiser, Plain(env.denoiser))),
+    )
+    torch.testing.assert_close(plain.get_distribution(obs).mode(), ours.get_distribution(obs).mode())

@@ -126,3 +126,14 @@ def test_unit_noise_and_entropy(make_env: MakeEnv) -> None:
     assert 10 * noise.std(0) == pytest.approx([1, 1], abs=0.05)
     normal = torch.distributions.Normal(0.0, 1 / 10)
     assert unit_entropy(env) == pytest.approx(2 * float(normal.entropy()))
+
+
+def test_stds_belong_to_the_denoising_actor(world: dict[str, Any]) -> None:
+    model, env = make_sb3("a2c", NUM_ENVS, world, hyperparameters={"min_std": 0.5, "learn_std": True})
+    actor = model.policy.action_net
+    assert isinstance(actor.log_std, nn.Parameter)
+    scale = env.table.rows(torch.arange(env.table.num_steps), 0).action_scale
+    torch.testing.assert_close(actor.log_std.exp() * scale, env.table.std.clamp(min=0.5))
+    for name, mode in (("a2c", "residual"), ("sac", "step")):
+        with pytest.raises(ValueError, match=r"received \{'min_std': 0.5\}|received \{'learn_std': False, 'min_std'"):
+            make_sb3(name, NUM_ENVS, {**world, "action_mode": mode}, hyperparameters={"min_std": 0.5})
