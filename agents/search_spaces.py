@@ -112,11 +112,12 @@ GAE: Space = {"gae_lambda": Choice((0.8, 0.9, 0.95, 1.0))}
 EPISODES: Space = {"episodes": Choice((1, 2, 5, 8))}
 """Of a rollout; the critic takes a step per episode, so this is also the agents' n_critic."""
 STD: Space = {"learn_std": Choice((False, True)), "min_std": SHARED["min_std"]}
-ON_POLICY: Space = STEP_SIZE | GAE | EPISODES | STD
+"""Of the denoising actor, which rows in "step" mode have."""
+ON_POLICY: Space = STEP_SIZE | GAE | EPISODES
 
 SB3_SPACES: dict[str, Space] = {
-    "ppo": ON_POLICY | {"n_epochs": Range(1, 8), "clip_range": Choice((0.1, 0.2, 0.3))},
-    "a2c": ON_POLICY | {"max_grad_norm": Choice((0.1, 0.5, 2.0))},
+    "ppo": ON_POLICY | STD | {"n_epochs": Range(1, 8), "clip_range": Choice((0.1, 0.2, 0.3))},
+    "a2c": ON_POLICY | STD | {"max_grad_norm": Choice((0.1, 0.5, 2.0))},
     "trpo": ON_POLICY | {"target_kl": Range(1e-4, 1e-2), "n_critic_updates": Choice((2, 4, 10))},
     "sac": {
         **STEP_SIZE,

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 import tyro
 
-from benchmarks.compare_report import write_readme, write_report
+from benchmarks.compare_report import PAGES, write_page, write_report
 from benchmarks.grids import FLOOR, GRIDS, NUM_ENVS, REFERENCES, Grid, Run, selected
 from benchmarks.manifest import manifest
 from benchmarks.measuring import measure, measure_floor, measure_untouched, training_ipm
@@ -28,8 +28,7 @@ from benchmarks.training import settings, train
 from diffusion_env.checkpoints import write_json
 from diffusion_env.datasets import load_dataset
 
-HERE = Path(__file__).parent
-RESULTS = HERE / "results" / "compare"
+RESULTS = Path(__file__).parent / "results" / "compare"
 
 
 @dataclass(frozen=True)
@@ -47,18 +46,23 @@ class CompareConfig:
     processes: int = 2
     """Runs at a time, each on one torch thread."""
     scale: float = 1.0
-    """Multiple of the budget; results other than at 1 have a folder and a report of their own, GRID_xSCALE."""
+    """Multiple of the budget; results other than at 1 have a folder and a report of their own, with _xSCALE."""
     protocol: Protocol = field(default_factory=Protocol)
     """How much is measured."""
     results: Path = RESULTS
-    """Where the folder of the grid and its report are."""
+    """Where the folder of all runs and the reports are."""
     report_only: bool = False
     """Only rebuild the report and its figures from the JSON files."""
 
     @property
     def folder(self) -> Path:
-        """The folder of the grid's JSON files."""
-        return self.results / (self.grid if self.scale == 1 else f"{self.grid}_x{self.scale:g}")
+        """The folder of the JSON files, which grids share."""
+        return self.results / f"runs{self.suffix}"
+
+    @property
+    def suffix(self) -> str:
+        """ "" at scale 1."""
+        return "" if self.scale == 1 else f"_x{self.scale:g}"
 
     @property
     def definition(self) -> Grid:
@@ -67,7 +71,8 @@ class CompareConfig:
 
     def budget(self, run: Run) -> int:
         """Environment steps; 0 for a reference."""
-        return 0 if run.entry.algorithm in REFERENCES else max(1, int(self.scale * self.definition.total_timesteps))
+        steps = self.definition.total_timesteps[run.task.num_steps]
+        return 0 if run.entry.algorithm in REFERENCES else max(1, int(self.scale * steps))
 
     def wanted(self) -> list[Run]:
         """The runs that are asked for, in order."""
@@ -163,9 +168,9 @@ def run_missing(config: CompareConfig) -> int:
 def main(config: CompareConfig) -> int:
     """Run what is missing, write report and figures; returns the number of failed runs."""
     failed = 0 if config.report_only else run_missing(config)
-    print(write_report(config.folder, config.definition))
-    if config.folder == RESULTS / "main":
-        write_readme(HERE.parent / "README.md", config.folder, config.definition)
+    print(write_report(config.folder, config.definition, config.results / f"{config.grid}{config.suffix}.md"))
+    if config.folder == RESULTS / "runs":
+        write_page(config.folder, config.definition, PAGES[config.grid])
     return failed
 
 

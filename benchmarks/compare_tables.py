@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean
 
 from benchmarks.grids import FLOOR, REFERENCES, UNTOUCHED, Entry, Task
 from benchmarks.markdown import table
 from benchmarks.scores import Array, Results, RunResult, value
-from benchmarks.statistics import Interval, improvement_interval, iqm_interval
+from benchmarks.statistics import Interval, difference_interval, improvement_interval, iqm_interval
 from diffusion_env.evaluation import mean_interval
 
 BOOTSTRAP_SEED = 0
@@ -48,10 +48,10 @@ def iqm_cell(results: Results, entry: str, tasks: Sequence[Task], metric: str = 
     return interval_cell(iqm_interval(list(scores.values()), BOOTSTRAP_SEED)) + part
 
 
-def interval_cell(interval: Interval) -> str:
+def interval_cell(interval: Interval, form: str = ".2f") -> str:
     """Estimate [low, high], without brackets where there is no interval."""
     estimate, low, high = (float(number) for number in interval)
-    return f"{estimate:.2f}" if math.isnan(low) else f"{estimate:.2f} [{low:.2f}, {high:.2f}]"
+    return f"{estimate:{form}}" if math.isnan(low) else f"{estimate:{form}} [{low:{form}}, {high:{form}}]"
 
 
 def run_counts(results: Results, entry: Entry) -> list[str]:
@@ -114,16 +114,24 @@ def number(x: float | None, form: str) -> str:
 
 
 def improvement_table(results: Results) -> str:
-    """The chance that a run of an entry beats one of the baseline on the same task."""
-    base, rows = results.scores(results.grid.baseline), []
+    """Against the baseline on the same tasks: the chance that a run beats one of its, and the difference in IQM."""
+    base, grouped, rows = results.scores(results.grid.baseline), groups(results), []
     for entry in results.grid.entries:
         own = results.scores(entry.name)
         shared = [task for task in own if task in base]
         if entry.name == results.grid.baseline or not shared:
             continue
         chance = improvement_interval([own[t] for t in shared], [base[t] for t in shared], BOOTSTRAP_SEED)
-        rows.append([label(entry), interval_cell(chance), str(len(shared))])
-    return table(["entry", f"P(better than `{results.grid.baseline}`)", "tasks"], rows)
+        differences = [_difference(own, base, [t for t in group if t in shared]) for group in grouped.values()]
+        rows.append([label(entry), interval_cell(chance), str(len(shared)), *differences])
+    better = f"P(better than `{results.grid.baseline}`)"
+    return table(["entry", better, "tasks", *(f"IQM less its, {name}" for name in grouped)], rows)
+
+
+def _difference(own: Mapping[Task, Array], base: Mapping[Task, Array], tasks: Sequence[Task]) -> str:
+    if not tasks:
+        return NONE
+    return interval_cell(difference_interval([own[t] for t in tasks], [base[t] for t in tasks], BOOTSTRAP_SEED), "+.2f")
 
 
 def cost_table(results: Results) -> str:

@@ -1,7 +1,7 @@
 """The grids of the comparison: which algorithms, on which tasks, at what budget, with how many seeds.
 
 K is the number of denoising steps. An entry is a named algorithm and what is changed of its configuration; a grid is
-data, so a further comparison is a further row of `GRIDS`.
+data, so a further comparison is a further row of `GRIDS`. Grids share runs: an entry of one name is the same in all.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 from agents.presets import PRESETS
 from agents.sb3.registry import SB3_ALGORITHMS
+from benchmarks.tuned import tuned
 from diffusion_env.datasets import DATASETS
 
 NUM_ENVS = 128
@@ -64,13 +65,13 @@ class Grid:
     """Entries x tasks x seeds at one budget."""
 
     name: str
-    """Unique; also the folder of its results."""
+    """Unique; also the name of its report."""
     title: str
     """Heading of its report."""
     entries: tuple[Entry, ...]
     tasks: tuple[Task, ...]
-    total_timesteps: int
-    """Budget of every run in environment steps (an iteration is finished, so a run may do one iteration more)."""
+    total_timesteps: Mapping[int, int] = field(hash=False)
+    """Budget of every run in environment steps, by K (an iteration is finished, so a run may do one more)."""
     num_seeds: int = 5
     """Seeds 0 ... n-1."""
     baseline: str = "sft_pg"
@@ -117,42 +118,52 @@ TEN_STEPS = tuple(Task(dataset, 10) for dataset in DATASETS)
 FEW_STEP_SETS = ("swiss_roll", "gaussians8")
 MAIN_TASKS = TEN_STEPS + tuple(Task(dataset, k) for dataset in FEW_STEP_SETS for k in (1, 2, 5, 20))
 FEWEST_TASKS = tuple(Task(dataset, k) for dataset in FEW_STEP_SETS for k in (1, 2))
+TIMESTEPS = {1: 150_000, 2: 150_000, 5: 200_000, 10: 500_000, 20: 500_000}
+"""Budget by K. An episode has K steps, so equal steps would leave a sampler of 20 steps a twentieth of the episodes."""
 NAMED = ("reinforce", "sft_pg", "ddpo", "dpok", "grpo", "rwr", "dxdp", "pathwise", "ppo", "a2c", "trpo", "sac", "td3")
+TUNED = {name: Entry(name, name, tuned(name)) for name in NAMED}
 
-SFT_PG_STDS: dict[str, dict[str, Any]] = {
-    "sft_pg": {},
-    "min_std_0.05": {"min_std": 0.05},
-    "min_std_0.1": {"min_std": 0.1},
-    "learned_std": {"std": "learned"},
-    "learned_std_min_0.05": {"std": "learned", "min_std": 0.05},
-    "equal_weights": {"step_weight": "equal"},
-    "clip": {"surrogate": "clip", "n_generator": 4},
-    "learned_std_clip": {"std": "learned", "surrogate": "clip", "n_generator": 4},
+TABLE_STD: dict[str, Any] = {"min_std": 0.0, "std": "fixed"}
+SFT_PG_STDS: dict[str, tuple[dict[str, Any], str]] = {
+    "table_std": ({}, "the table's std: 0.01 in the last step"),
+    "table_std_slow": ({"learning_rate": tuned("sft_pg")["learning_rate"] / 10}, "the same, a tenth of the step size"),
+    "table_std_equal_weights": ({"step_weight": "equal"}, "the same, steps weighted by std / eps_coef"),
+    "table_std_clip": ({"surrogate": "clip", "n_generator": 2}, "the same, two steps on the clipped ratio"),
+    "learned_std": ({"std": "learned"}, "learned, from the table's"),
+    "min_std_0.05": ({"min_std": 0.05}, "at least 0.05"),
+    "min_std_0.3": ({"min_std": 0.3}, "at least 0.3"),
+    "learned_std_min_0.3": ({"std": "learned", "min_std": 0.3}, "learned, from at least 0.3"),
 }
-"""What may keep the score function stable where a step's standard deviation is small: changes of the row `sft_pg`."""
+"""What may keep the score function stable where a step's standard deviation is small: changes of the tuned `sft_pg`."""
 
 GRIDS: dict[str, Grid] = {
     grid.name: grid
     for grid in (
-        Grid("main", "Thirteen algorithms", tuple(Entry(name, name) for name in NAMED), MAIN_TASKS, 1_000_000),
+        Grid("main", "Thirteen algorithms", tuple(TUNED.values()), MAIN_TASKS, TIMESTEPS),
         Grid(
             "controlled",
             "The gradient alone: score function, one-step value gradient, back-propagation",
             (
-                Entry("sft_pg", "sft_pg", title="score function with a value baseline"),
-                Entry("dxdp", "dxdp", title="one-step value gradient"),
-                Entry("pathwise", "pathwise", title="back-propagation through all K steps"),
-                Entry("pathwise_last", "pathwise", {"backprop_steps": 1}, "back-propagation through the last step"),
+                TUNED["sft_pg"],
+                TUNED["dxdp"],
+                Entry("pathwise_whole", "pathwise", tuned("pathwise_whole"), "through all K steps"),
+                TUNED["pathwise"],
             ),
             MAIN_TASKS,
-            1_000_000,
+            TIMESTEPS,
         ),
         Grid(
             "few_steps",
             "Policy gradient at one and two steps",
-            tuple(Entry(name, "sft_pg", changes) for name, changes in SFT_PG_STDS.items()),
+            (
+                TUNED["sft_pg"],
+                *(
+                    Entry(name, "sft_pg", tuned("sft_pg", **TABLE_STD | changes), title)
+                    for name, (changes, title) in SFT_PG_STDS.items()
+                ),
+            ),
             FEWEST_TASKS,
-            1_000_000,
+            TIMESTEPS,
         ),
     )
 }

@@ -18,9 +18,9 @@ UNUSED = 2  # the least number of points of a metric whose value is not kept
 class Protocol:
     """Sizes of the measurements of a run."""
 
-    evaluations: int = 3
+    evaluations: int = 2
     """Evaluation sets per training seed, at the end of a run."""
-    num_samples: int = 10_000
+    num_samples: int = 20_000
     """Samples, and reference points, per set."""
     w1_samples: int = 2_500
     """Points per side of the exact W1 and the MMD."""

@@ -2,7 +2,8 @@
 
 Environment steps per second of whole runs (rollouts and updates) on the swiss roll, K = 10. PPO meets the native batch
 through the adapter and eight single environments in a DummyVecEnv, with one policy, one network, equal rollouts,
-minibatches and epochs; our clipped agent, DDPO, makes as many policy steps on equal batches in its own loop.
+minibatches and epochs; our clipped agent, DDPO, makes as many policy steps on equal batches in its own loop, as it
+stands and with a value function, which PPO has too.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import tyro
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
+from agents import DDPO, preset
+from agents.config import Baseline
 from agents.sb3.policies import DenoisingActorCriticPolicy, denoising_policy_kwargs
 from agents.sb3.vec_env import DDPMShortcutVecEnv
 from benchmarks.manifest import manifest
@@ -30,6 +33,8 @@ from diffusion_env.checkpoints import write_json
 NUM_STEPS = 10
 WANTED = 10.0
 """How many times as fast as DummyVecEnv x 8 the adapter should be."""
+WANTED_OF_OURS = 0.75
+"""The least share of our own clipped agent's rate that PPO should reach through the adapter."""
 
 Learn = Callable[[int], Any]
 """Train for so many environment steps, going on from where the last call ended."""
@@ -99,11 +104,10 @@ def ppo(config: SB3SpeedConfig, env: VecEnv, action_mode: str) -> Learn:
     return lambda steps: model.learn(steps, reset_num_timesteps=False)
 
 
-def ddpo(config: SB3SpeedConfig) -> Learn:
+def ddpo(config: SB3SpeedConfig, baseline: Baseline) -> Learn:
     """Our own agent with PPO's clip: one rollout of the same size and as many policy steps on all of it."""
-    from agents import DDPO, preset
-
-    agent = DDPO(ENV_ID, preset("ddpo", n_critic=1, n_generator=config.n_epochs), config.num_envs, seed=0)
+    changes: dict[str, Any] = {"n_critic": 1, "n_generator": config.n_epochs, "baseline": baseline}
+    agent = DDPO(ENV_ID, preset("ddpo", **changes), config.num_envs, seed=0)
     return lambda steps: agent.learn(steps, reset_num_timesteps=False)
 
 
@@ -112,7 +116,8 @@ CONTESTANTS = [
     Contestant("PPO, DummyVecEnv, residual", lambda c: ppo(c, singles(c, "residual"), "residual"), dummy=True),
     Contestant("PPO, adapter, step", lambda c: ppo(c, adapter(c, "step"), "step")),
     Contestant("PPO, DummyVecEnv, step", lambda c: ppo(c, singles(c, "step"), "step"), dummy=True),
-    Contestant("DDPO, our agent, step", ddpo),
+    Contestant("DDPO, our agent, step", lambda c: ddpo(c, "none")),
+    Contestant("DDPO with a value function, step", lambda c: ddpo(c, "value")),
 ]
 
 
@@ -136,11 +141,13 @@ def _seconds(learn: Learn, steps: int) -> float:
 
 
 def ratios(rates: dict[str, list[float]]) -> dict[str, float]:
-    """Adapter over DummyVecEnv for each action mode: the median of the repeats' own ratios."""
-    pairs = {
-        mode: [rates[f"PPO, {env}, {mode}"] for env in ("adapter", "DummyVecEnv")] for mode in ("residual", "step")
+    """Adapter over DummyVecEnv for each action mode, and over our agents: the median of the repeats' own ratios."""
+    pairs = {mode: (f"PPO, adapter, {mode}", f"PPO, DummyVecEnv, {mode}") for mode in ("residual", "step")}
+    ours = {name: ("PPO, adapter, step", name) for name in rates if name.startswith("DDPO")}
+    return {
+        key: statistics.median(a / b for a, b in zip(rates[one], rates[other], strict=True))
+        for key, (one, other) in (pairs | ours).items()
     }
-    return {mode: statistics.median(a / d for a, d in zip(*pair, strict=True)) for mode, pair in pairs.items()}
 
 
 def table(result: dict[str, Any]) -> str:
@@ -148,9 +155,14 @@ def table(result: dict[str, Any]) -> str:
     lines = ["| run | environment steps/s | all repeats |", "|---|---|---|"]
     for name, rates in result["rates"].items():
         lines.append(f"| {name} | {statistics.median(rates):,.0f} | {', '.join(f'{r:,.0f}' for r in rates)} |")
-    found = ", ".join(f"{mode} {ratio:.1f}" for mode, ratio in result["ratios"].items())
+    ours = {name: ratio for name, ratio in result["ratios"].items() if name.startswith("DDPO")}
+    found = ", ".join(f"{mode} {ratio:.1f}" for mode, ratio in result["ratios"].items() if mode not in ours)
+    shares = ", ".join(f"{name} {ratio:.2f}" for name, ratio in ours.items())
     return "\n".join(
-        [*lines, "", f"Adapter over DummyVecEnv x {result['dummy_envs']} (wanted: {WANTED:.0f}): {found}."]
+        [
+            *(*lines, "", f"Adapter over DummyVecEnv x {result['dummy_envs']} (wanted: {WANTED:.0f}): {found}."),
+            *("", f"PPO, adapter, step, over our own clipped agent (wanted: {WANTED_OF_OURS}): {shares}."),
+        ]
     )
 
 

@@ -41,6 +41,14 @@ def iqm_interval(scores: Strata, seed: int, resamples: int = RESAMPLES) -> Inter
     return _interval(iqm(scores), np.asarray(trim_mean(drawn, MIDDLE, axis=1)), scores)
 
 
+def difference_interval(x: Strata, y: Strata, seed: int, resamples: int = RESAMPLES) -> Interval:
+    """`iqm` of ``x`` less that of ``y``, the same tasks in the same order, and its interval; both are resampled."""
+    generator = np.random.default_rng(seed)
+    drawn = [np.concatenate([_resampled(task, resamples, generator) for task in side], axis=1) for side in (x, y)]
+    bootstrapped = [np.asarray(trim_mean(side, MIDDLE, axis=1)) for side in drawn]
+    return _interval(np.asarray(iqm(x) - iqm(y)), bootstrapped[0] - bootstrapped[1], [*x, *y])
+
+
 def probability_of_improvement(x: Strata, y: Strata) -> float:
     """Mean over tasks of the chance that a run of ``x`` beats one of ``y`` (Mann-Whitney's U / (n m), ties half).
 

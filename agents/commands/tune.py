@@ -38,6 +38,7 @@ def run(options: Tune, command: str) -> None:
         write_json(study.folder / BEST, result(study, command))
 
     study.run(options.trials, options.processes, on_trial)
+    write_json(study.folder / BEST, result(study, command))
     print(f"{table(study)}\nThe best training, to be repeated with seeds it was not tuned on:")
     print(f"{repeat(problem, study.best)}\nWrote {study.folder / BEST}")
 
@@ -91,7 +92,7 @@ def repeat(problem: Problem, trial: Trial) -> str:
 def _repeat(problem: Problem, world: dict[str, Any], changes: dict[str, Any]) -> str:
     if problem.algo not in PRESETS:
         called = f"{problem.algo!r}, {problem.num_envs}, {world}, hyperparameters=sb3_keywords({changes})"
-        return f"agents.sb3.make_sb3({called})[0].learn({problem.total_timesteps})"
+        return f"agents.sb3.make_sb3({called})[0].learn({problem.total_timesteps}, agents.sb3.CriticSchedule())"
     options = {"algo": problem.algo, **world, "num_envs": problem.num_envs, "total_timesteps": problem.total_timesteps}
     del options["train_critic"]
     words = [f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in (options | changes).items()]

@@ -12,7 +12,8 @@ from benchmarks.grids import FLOOR, REFERENCES, UNTOUCHED, Entry, Grid, Run, Tas
 from diffusion_env.checkpoints import write_json
 
 ROLL, RING = Task("swiss_roll", 10), Task("gaussians8", 2)
-TINY = Grid("tiny", "A made-up grid", (Entry("sft_pg", "sft_pg"), Entry("ppo", "ppo")), (ROLL, RING), 1_000, 3)
+BUDGET = {10: 1_000, 2: 1_000}
+TINY = Grid("tiny", "A made-up grid", (Entry("sft_pg", "sft_pg"), Entry("ppo", "ppo")), (ROLL, RING), BUDGET, 3)
 UNTOUCHED_SW2, FLOOR_SW2 = 0.5, 0.1
 
 Write = Callable[..., Path]
@@ -57,7 +58,7 @@ def write(tmp_path: Path) -> Write:
         values = {UNTOUCHED: UNTOUCHED_SW2, FLOOR: FLOOR_SW2, **sw2}
         for run in TINY.runs():
             if run.entry.name in values:
-                write_json(tmp_path / TINY.name / run.path, made_up(run, values[run.entry.name]))
-        return tmp_path / TINY.name
+                write_json(tmp_path / "runs" / run.path, made_up(run, values[run.entry.name]))
+        return tmp_path / "runs"
 
     return write

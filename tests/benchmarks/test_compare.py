@@ -8,20 +8,20 @@ import pytest
 from agents.callbacks import CURVE_SEED
 from agents.presets import PRESETS
 from benchmarks import compare, toy
-from benchmarks.grids import GRIDS, NUM_ENVS, REFERENCES, Entry, Run, Task
+from benchmarks.grids import GRIDS, NUM_ENVS, REFERENCES, TUNED, Entry, Run, Task
 from benchmarks.measuring import ON_EVERY_SET, ON_FIRST_SET
 from benchmarks.protocol import Protocol
 from benchmarks.training import settings, train
 from diffusion_env.checkpoints import write_json
 
 SMALL = Protocol(2, num_samples=300, w1_samples=100, critic_steps=3, curve_points=3, curve_samples=300)
-BUDGET = 1_280
+BUDGET = 3_840
 TASK = Task("swiss_roll", 1)
 ALGORITHMS = ("sft_pg", "pathwise", "ppo", "td3")
 
 
 def trial(folder, **changes):
-    scale = BUDGET / GRIDS["main"].total_timesteps
+    scale = BUDGET / GRIDS["main"].total_timesteps[TASK.num_steps]
     config = compare.CompareConfig(
         "main", (*REFERENCES, *ALGORITHMS), (TASK.name,), (0,), 1, scale, SMALL, results=folder
     )
@@ -42,9 +42,10 @@ def results(config):
 
 def iteration(entry: str) -> int:
     """Environment steps between two looks at the budget."""
-    own = settings(Entry(entry, entry))
-    episodes = own["n_critic"] if entry in PRESETS else own.get("episodes", 1)
-    return NUM_ENVS * TASK.num_steps * episodes
+    own = settings(TUNED[entry])
+    if entry in PRESETS:
+        return NUM_ENVS * TASK.num_steps * own["n_critic"]
+    return NUM_ENVS * (own["train_freq"] if "train_freq" in own else TASK.num_steps * own["episodes"])
 
 
 def test_every_run_is_complete(results):
@@ -120,7 +121,7 @@ def test_one_failed_run_is_recorded_and_loses_no_other(tmp_path, monkeypatch):
     failure = json.loads((config.folder / f"broken/{TASK.name}_seed0.json").read_text())
     assert failure["status"] == "failed" and "TypeError" in failure["error"]
     assert json.loads((config.folder / f"untouched/{TASK.name}_seed0.json").read_text())["status"] == "finished"
-    report = (config.results / f"{config.folder.name}.md").read_text()
+    report = (config.results / f"main{config.suffix}.md").read_text()
     assert "1 failed" in report and "TypeError" in report and "incomplete" in report
 
 
@@ -147,9 +148,9 @@ def test_an_error_of_a_sound_sampler_is_no_divergence(monkeypatch):
 
 def test_other_budgets_have_folders_of_their_own(tmp_path):
     full, half = trial(tmp_path, scale=1.0), trial(tmp_path, scale=0.5)
-    assert full.folder.name == "main" and half.folder.name == "main_x0.5"
+    assert full.folder.name == "runs" and half.folder.name == "runs_x0.5"
     run = full.wanted()[-1]
-    assert full.budget(run) == GRIDS["main"].total_timesteps == 2 * half.budget(run)
+    assert full.budget(run) == GRIDS["main"].total_timesteps[1] == 2 * half.budget(run)
     assert full.budget(full.wanted()[0]) == 0
 
 

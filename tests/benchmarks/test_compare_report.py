@@ -5,11 +5,17 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks.compare_report import README_END, README_START, write_readme, write_report
+from benchmarks.compare_report import PAGE_END, PAGE_START, PAGES, write_page
+from benchmarks.compare_report import write_report as write_to
 from benchmarks.compare_tables import short_table
+from benchmarks.grids import GRIDS
 from benchmarks.scores import load
 from benchmarks.statistics import iqm_interval
 from diffusion_env.checkpoints import write_json
+
+
+def write_report(folder, grid):
+    return write_to(folder, grid, folder.parent / f"{grid.name}.md")
 
 
 def line_of(text: str, entry: str, section: str) -> str:
@@ -27,7 +33,7 @@ def test_scores_are_those_of_the_json(write, tiny):
     assert (folder.parent / "tiny.md").read_text() == text
     assert "0.75 [0.75, 0.75]" in line_of(text, "sft_pg", "Scores")
     assert "0.25 [0.25, 0.25]" in line_of(text, "ppo", "Scores") and "6 / 6 | 0 |" in line_of(text, "ppo", "Scores")
-    assert "0.00 [0.00, 0.00]" in line_of(text, "ppo", "Probability")
+    assert "0.00 [0.00, 0.00] | 2 | -0.50 [-0.50, -0.50]" in line_of(text, "ppo", "Probability")
     assert "0.001 | 0.00 | 3.00 | 7 | 7" in line_of(text, "ppo", "Costs")
     assert "50.00 ± 0.00 | 10.00 ± 0.00" in line_of(text, "swiss_roll_k10", "Scale")
     assert "24 of 24 runs: 24 finished" in text and "incomplete" not in text
@@ -73,10 +79,19 @@ def test_runs_that_ended_badly_are_listed(write, tiny):
 
 def test_unequal_budgets_and_mixed_settings_are_announced(write, tiny):
     folder = write(sft_pg=0.2)
-    changed(folder / "sft_pg" / "swiss_roll_k10_seed0.json", settings={"total_timesteps": 5_000})
+    changed(folder / "sft_pg" / "swiss_roll_k10_seed0.json", settings={"total_timesteps": 5_000, "num_envs": 7})
     text = write_report(folder, tiny)
-    assert "Budgets are not equal: 1,000, 5,000" in text
+    assert "Budgets are not equal: 1,000 at K = 2, 1,000 and 5,000 at K = 10.**" in text
     assert "Made with more than one setting: `sft_pg`" in text
+
+
+def test_budgets_may_differ_between_numbers_of_steps_alone(write, tiny):
+    folder = write(sft_pg=0.2)
+    for path in (folder / "sft_pg").glob("swiss_roll_k10*"):
+        changed(path, settings={"total_timesteps": 5_000})
+    text = write_report(folder, tiny)
+    assert "the same budget of environment steps: 1,000 at K = 2, 5,000 at K = 10." in text
+    assert "more than one setting" not in text
 
 
 def test_reward_hacking_shows_beside_the_held_out_critic(write, tiny):
@@ -96,19 +111,23 @@ def test_figures_are_small_pictures(write, tiny):
         assert picture.startswith(b"\x89PNG") and len(picture) < 150_000 and f"({name})" in text
 
 
-def test_the_readme_gets_the_short_table_where_it_has_markers(write, tiny, tmp_path):
-    folder, readme = write(sft_pg=0.2, ppo=0.4), tmp_path / "README.md"
-    readme.write_text("no markers")
-    write_readme(readme, folder, tiny)
-    assert readme.read_text() == "no markers"
-    readme.write_text(f"before\n{README_START}\nold\n{README_END}\nafter\n")
+def test_a_page_gets_the_tables_between_its_markers(write, tiny, tmp_path):
+    folder, page = write(sft_pg=0.2, ppo=0.4), tmp_path / "PAGE.md"
+    page.write_text(f"before\n{PAGE_START}\nold\n{PAGE_END}\nafter\n")
     for _ in range(2):  # writing it again changes nothing
-        write_readme(readme, folder, tiny)
-        text = readme.read_text()
-        assert text == f"before\n{README_START}\n\n{short_table(load(folder, tiny))}\n\n{README_END}\nafter\n"
-    readme.write_text(README_START)
+        write_page(folder, tiny, page)
+        text = page.read_text()
+        assert text.startswith(f"before\n{PAGE_START}\n\n{short_table(load(folder, tiny))}\n\n24 of 24 runs")
+        assert text.endswith(f"\n\n{PAGE_END}\nafter\n") and "old" not in text and "held-out critic" in text
+    page.write_text(PAGE_START)
     with pytest.raises(ValueError, match="must hold the lines"):
-        write_readme(readme, folder, tiny)
+        write_page(folder, tiny, page)
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_every_grid_has_a_page_with_markers(name):
+    text = PAGES[name].read_text()
+    assert text.count(PAGE_START) == text.count(PAGE_END) == 1
 
 
 def test_no_results_is_an_error_that_says_what_to_run(tmp_path, tiny):

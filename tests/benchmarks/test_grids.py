@@ -1,13 +1,12 @@
 """The grids are sound before anything is run: names, tasks, settings, order."""
 
 import json
-from dataclasses import fields
 
 import pytest
 
-from agents.config import AgentConfig
 from benchmarks.grids import GRIDS, REFERENCES, Entry, Grid, Run, Task, selected
 from benchmarks.training import settings
+from benchmarks.tuned import STUDIES, study, tuned
 from diffusion_env.denoisers import shipped_weights
 
 EVERY = [(grid.name, entry) for grid in GRIDS.values() for entry in grid.entries]
@@ -31,11 +30,45 @@ def test_the_main_grid_is_the_promised_one():
     assert sum(task.num_steps == 10 for task in main.tasks) == 6
 
 
-def test_the_controlled_grid_differs_in_the_gradient_alone():
+def test_the_controlled_grid_holds_critic_schedule_and_tuning():
     entries = GRIDS["controlled"].entries
-    shared = [{field.name: settings(entry)[field.name] for field in fields(AgentConfig)} for entry in entries]
-    assert all(config == shared[0] for config in shared) and {entry.critic for entry in entries} == {"energy"}
-    assert shared[0] != {key: settings(Entry("p", "sft_pg_paper"))[key] for key in shared[0]}
+    configs, studies = [settings(entry) for entry in entries], [study(entry.name) for entry in entries]
+    for name in ("n_critic", "critic_learning_rate", "lr_schedule", "max_grad_norm", "ema_decay", "kl_coef"):
+        assert len({config[name] for config in configs}) == 1, name
+    assert {entry.critic for entry in entries} == {"energy"}
+    assert len({found["num_trials"] for found in studies}) == 1
+    steps = {entry.name: config.get("backprop_steps") for entry, config in zip(entries, configs, strict=True)}
+    assert steps == {"sft_pg": None, "dxdp": None, "pathwise_whole": None, "pathwise": 2}
+
+
+@pytest.mark.parametrize("name", [path.stem for path in STUDIES.glob("*.json")])
+def test_tuning_is_equal_and_on_a_task_of_no_table(name):
+    found, reference = study(name), study("sft_pg")
+    kept = {key: value for key, value in found["problem"].items() if key not in ("algo", "held")}
+    assert kept == {key: reference["problem"][key] for key in kept}
+    assert (found["num_trials"], found["seed"]) == (reference["num_trials"], reference["seed"])
+    tasks = {Task(found["problem"]["env_kwargs"]["dataset"], k) for k in found["problem"]["num_steps"]}
+    assert not tasks & {task for grid in GRIDS.values() for task in grid.tasks}
+
+
+def test_entries_are_the_best_trials():
+    for entry in GRIDS["main"].entries:
+        found = study(entry.name)
+        assert found["problem"]["algo"] == entry.algorithm
+        assert entry.changes == found["problem"]["held"] | found["changes"]
+    assert tuned("sft_pg", min_std=7.0) == {**tuned("sft_pg"), "min_std": 7.0}
+    with pytest.raises(FileNotFoundError, match=r"No study 'sarsa'.*'sft_pg'"):
+        tuned("sarsa")
+
+
+def test_an_entry_of_one_name_is_the_same_in_every_grid():
+    known = {}
+    for grid in GRIDS.values():
+        for entry in grid.entries:
+            assert known.setdefault(entry.name, entry) == entry
+    for k in {task.num_steps for grid in GRIDS.values() for task in grid.tasks}:
+        budgets = {grid.total_timesteps[k] for grid in GRIDS.values() if k in {t.num_steps for t in grid.tasks}}
+        assert len(budgets) == 1
 
 
 def test_runs_go_seed_by_seed_with_the_references_first():
@@ -50,7 +83,7 @@ def test_a_grid_refuses_names_that_collide_and_a_baseline_it_has_not():
     entry, task = Entry("sft_pg", "sft_pg"), Task("swiss_roll", 1)
     for entries, baseline in (((entry, entry), "sft_pg"), ((Entry("floor", "ppo"),), "floor"), ((entry,), "ppo")):
         with pytest.raises(ValueError, match="unique and none of"):
-            Grid("bad", "Bad", entries, (task,), 1, baseline=baseline)
+            Grid("bad", "Bad", entries, (task,), {1: 1}, baseline=baseline)
 
 
 def test_unknown_names_list_what_there_is():

@@ -39,5 +39,6 @@ def test_ratios_are_of_the_same_repeat() -> None:
         "PPO, DummyVecEnv, residual": [1.0, 2.0],
         "PPO, adapter, step": [6.0],
         "PPO, DummyVecEnv, step": [3.0],
+        "DDPO, ours": [8.0],
     }
-    assert sb3_speed.ratios(rates) == {"residual": pytest.approx(15.0), "step": 2.0}
+    assert sb3_speed.ratios(rates) == {"residual": pytest.approx(15.0), "step": 2.0, "DDPO, ours": 0.75}

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap, trim_mean
 
-from benchmarks.statistics import improvement_interval, iqm, iqm_interval, probability_of_improvement
+from benchmarks.statistics import (
+    difference_interval,
+    improvement_interval,
+    iqm,
+    iqm_interval,
+    probability_of_improvement,
+)
 
 
 def runs(seed: int, tasks: int = 3, per_task: int = 5, spread: float = 0.1) -> list[np.ndarray]:
@@ -90,7 +96,20 @@ def test_improvement_interval_tells_better_from_equal():
     assert better.low > 0.9 and better.high == 1.0
 
 
+def test_difference_interval_is_that_of_two_independent_sides():
+    x, y = [task + 0.3 for task in runs(0)], runs(1)
+    found = difference_interval(x, y, seed=0)
+    assert found.estimate == pytest.approx(iqm(x) - iqm(y)) and found.low < found.estimate < found.high
+    widths = [side.high - side.low for side in (iqm_interval(x, seed=1), iqm_interval(y, seed=2))]
+    assert found.high - found.low == pytest.approx(np.hypot(*widths), rel=0.15)  # variances add
+    back = difference_interval(y, x, seed=0)
+    assert (back.estimate, back.low) == pytest.approx((-found.estimate, -found.high), abs=0.1 * float(widths[0]))
+    assert found.low > 0  # and of two that are equal:
+    assert difference_interval(runs(0), runs(0), seed=0).low < 0 < difference_interval(runs(0), runs(0), seed=0).high
+
+
 def test_a_single_run_has_no_interval():
     lone = [np.array([1.0]), np.array([1.0, 2.0])]
     assert np.isnan(iqm_interval(lone, seed=0).low) and iqm_interval(lone, seed=0).estimate == iqm(lone)
     assert np.isnan(improvement_interval(lone, lone, seed=0).high)
+    assert np.isnan(difference_interval(lone, lone, seed=0).low)

@@ -53,7 +53,7 @@ def test_the_start_is_the_pretrained_sampler(world: dict[str, Any], name: str) -
 
 def test_rows_prefer_a_mode_and_relabel(world: dict[str, Any]) -> None:
     modes = {name: make_sb3(name, NUM_ENVS, world)[1].action_mode for name in SB3_ALGORITHMS}
-    assert modes == {"ppo": "step", "a2c": "step", "trpo": "step", "sac": "residual", "td3": "residual"}
+    assert modes == {"ppo": "step", "a2c": "step", "trpo": "residual", "sac": "residual", "td3": "residual"}
     model, _ = make_sb3("sac", NUM_ENVS, world)
     assert isinstance(model, SAC) and isinstance(model.replay_buffer, RelabellingReplayBuffer)
     assert model.replay_buffer.relabel
