@@ -66,9 +66,6 @@ class ConditionedMLP(nn.Module):
 
     def forward(self, x: Tensor, cond: Tensor, index: Tensor | None = None) -> Tensor:
         """(*batch, out_dim); see the class."""
-        scales = self.scales(cond)
-        if index is not None:
-            scales = nn.functional.embedding(index, scales)
-        for layer, scale in zip(self.hidden, scales.chunk(len(self.hidden), dim=-1), strict=True):
-            x = nn.functional.silu(layer(x) * (1 + scale))
+        for layer, scale in zip(self.hidden, (1 + self.scales(cond)).chunk(len(self.hidden), dim=-1), strict=True):
+            x = nn.functional.silu(layer(x) * (scale if index is None else nn.functional.embedding(index, scale)))
         return self.out(x)
