@@ -25,6 +25,7 @@ PAGES = {
     "main": HERE.parent / "README.md",
     "controlled": HERE / "CONTROLLED.md",
     "few_steps": HERE / "FEW_STEPS.md",
+    "ten_steps": HERE / "TEN_STEPS.md",
 }
 """Where a grid's tables stand again, in text written by hand, between `PAGE_START` and `PAGE_END`."""
 PAGE_START, PAGE_END = "<!-- compare:begin -->", "<!-- compare:end -->"

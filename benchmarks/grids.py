@@ -130,7 +130,6 @@ SFT_PG_STDS: dict[str, tuple[dict[str, Any], str]] = {
     "table_std_equal_weights": ({"step_weight": "equal"}, "the same, steps weighted by std / eps_coef"),
     "table_std_clip": ({"surrogate": "clip", "n_generator": 2}, "the same, two steps on the clipped ratio"),
     "learned_std": ({"std": "learned"}, "learned, from the table's"),
-    "min_std_0.05": ({"min_std": 0.05}, "at least 0.05"),
     "min_std_0.3": ({"min_std": 0.3}, "at least 0.3"),
     "learned_std_min_0.3": ({"std": "learned", "min_std": 0.3}, "learned, from at least 0.3"),
 }
@@ -164,6 +163,17 @@ GRIDS: dict[str, Grid] = {
             ),
             FEWEST_TASKS,
             TIMESTEPS,
+        ),
+        Grid(
+            "ten_steps",
+            "Ten steps with a critic that is given time",
+            tuple(
+                Entry(f"{name}_steady", name, tuned(name, n_critic=5), "tuned, but five critic steps per policy step")
+                for name in ("sft_pg", "rwr", "dxdp")
+            ),
+            TEN_STEPS,
+            {10: 2_000_000},
+            baseline="sft_pg_steady",
         ),
     )
 }
