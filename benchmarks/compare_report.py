@@ -13,6 +13,7 @@ from benchmarks.compare_tables import (
     per_task_tables,
     quality_table,
     scale_table,
+    settings_table,
     short_table,
 )
 from benchmarks.grids import Grid
@@ -81,6 +82,7 @@ def write_report(folder: Path, grid: Grid, path: Path) -> str:
         f"## Costs\n\n{cost_table(results)}",
         f"## Per task\n\n{per_task_tables(results)}",
         f"## Scale of each task\n\n{scale_table(results)}",
+        f"## Hyper-parameters\n\n{settings_table(results)}",
         ended_badly(results),
     ]
     measured = [result for result in results.runs.values() if result["status"] != "failed"]

@@ -10,6 +10,7 @@ from benchmarks.grids import FLOOR, REFERENCES, UNTOUCHED, Entry, Task
 from benchmarks.markdown import table
 from benchmarks.scores import Array, Results, RunResult, value
 from benchmarks.statistics import Interval, difference_interval, improvement_interval, iqm_interval
+from benchmarks.tuned import has_study, study, tuned
 from diffusion_env.evaluation import mean_interval
 
 BOOTSTRAP_SEED = 0
@@ -181,6 +182,22 @@ def student_cell(scores: Array | Iterable[float] | None, form: str = "{:.2f}") -
         return NONE
     mean, low, _ = mean_interval([float(score) for score in scores])
     return form.format(mean) if low is None else f"{form.format(mean)} ± {form.format(mean - low)}"
+
+
+def settings_table(results: Results) -> str:
+    """What each entry changes of its algorithm's row, and what the row and the change reached in tuning."""
+    rows = []
+    for entry in results.grid.entries:
+        reached = NONE
+        if has_study(entry.name) and entry.changes == tuned(entry.name):
+            reached = "{preset_value:.2f} -> {value:.2f}".format(**study(entry.name))
+        changes = ", ".join(f"{name} {_short(value)}" for name, value in entry.changes.items())
+        rows.append([f"`{entry.name}`", reached, changes or NONE])
+    return table(["entry", "SW2 / untouched in tuning, row -> tuned", "changes of the row"], rows)
+
+
+def _short(setting: object) -> str:
+    return f"{setting:.2g}" if isinstance(setting, float) else str(setting)
 
 
 def scale_table(results: Results) -> str:

@@ -10,16 +10,20 @@ from typing import Any
 STUDIES = Path(__file__).parent / "results" / "tuning"
 
 
+def has_study(name: str) -> bool:
+    """Whether there is a study called ``name``."""
+    return (STUDIES / f"{name}.json").is_file()
+
+
 @cache
 def study(name: str) -> dict[str, Any]:
     """What ``ddpm-shortcut tune`` wrote for the study ``name``; FileNotFoundError lists the studies there are."""
-    path = STUDIES / f"{name}.json"
-    if not path.is_file():
+    if not has_study(name):
         there = sorted(other.stem for other in STUDIES.glob("*.json"))
         raise FileNotFoundError(
             f"No study {name!r} in {STUDIES}. Choose one of {there}, or tune and copy its best.json."
         )
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    found: dict[str, Any] = json.loads((STUDIES / f"{name}.json").read_text(encoding="utf-8"))
     return found
 
 

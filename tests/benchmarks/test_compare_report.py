@@ -1,6 +1,7 @@
 """The report says what is in the JSON, no more: numbers, gaps, mixed budgets, runs that ended badly."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,9 +9,10 @@ import pytest
 from benchmarks.compare_report import PAGE_END, PAGE_START, PAGES, write_page
 from benchmarks.compare_report import write_report as write_to
 from benchmarks.compare_tables import short_table
-from benchmarks.grids import GRIDS
+from benchmarks.grids import GRIDS, TUNED, Entry
 from benchmarks.scores import load
 from benchmarks.statistics import iqm_interval
+from benchmarks.tuned import study
 from diffusion_env.checkpoints import write_json
 
 
@@ -50,6 +52,15 @@ def test_an_interval_in_the_table_is_the_bootstrap_of_the_scores(write, tiny):
     estimate, low, high = (float(x) for x in iqm_interval(scores, seed=0))
     assert f"{estimate:.2f} [{low:.2f}, {high:.2f}]" in line_of(write_report(folder, tiny), "sft_pg", "Scores")
     assert low < estimate
+
+
+def test_the_report_says_what_was_tuned(write, tiny):
+    entries = (TUNED["sft_pg"], Entry("ppo", "ppo", {"gamma": 0.123456}))
+    text = write_report(write(sft_pg=0.2, ppo=0.4), replace(tiny, entries=entries))
+    found = study("sft_pg")
+    assert f"| {found['preset_value']:.2f} -> {found['value']:.2f} |" in line_of(text, "sft_pg", "Hyper-parameters")
+    assert f"learning_rate {found['changes']['learning_rate']:.2g}" in line_of(text, "sft_pg", "Hyper-parameters")
+    assert line_of(text, "ppo", "Hyper-parameters").endswith("| - | gamma 0.12 |")  # not the tuned one
 
 
 def test_an_incomplete_grid_says_what_is_missing(write, tiny):
