@@ -135,6 +135,8 @@ SFT_PG_STDS: dict[str, tuple[dict[str, Any], str]] = {
 }
 """What may keep the score function stable where a step's standard deviation is small: changes of the tuned `sft_pg`."""
 
+SLOW = tuned("dxdp")["learning_rate"] / 4
+
 GRIDS: dict[str, Grid] = {
     grid.name: grid
     for grid in (
@@ -166,14 +168,14 @@ GRIDS: dict[str, Grid] = {
         ),
         Grid(
             "ten_steps",
-            "Ten steps with a critic that is given time",
-            tuple(
-                Entry(f"{name}_steady", name, tuned(name, n_critic=5), "tuned, but five critic steps per policy step")
-                for name in ("sft_pg", "rwr", "dxdp")
+            "Ten steps: twice the budget, and a smaller step",
+            (
+                Entry("rwr_long", "rwr", tuned("rwr"), "as tuned"),
+                Entry("dxdp_slow", "dxdp", tuned("dxdp", learning_rate=SLOW), "a quarter of the tuned step size"),
             ),
             TEN_STEPS,
-            {10: 2_000_000},
-            baseline="sft_pg_steady",
+            {10: 1_000_000},
+            baseline="rwr_long",
         ),
     )
 }
