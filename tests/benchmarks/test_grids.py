@@ -62,7 +62,7 @@ def test_entries_are_the_best_trials():
 
 
 def test_a_run_of_one_name_is_the_same_in_every_grid():
-    known = {}
+    known: dict[str, tuple[Entry, int]] = {}
     for grid in GRIDS.values():
         for run in grid.runs([0]):
             made = (run.entry, grid.total_timesteps[run.task.num_steps] * (run.entry.name not in REFERENCES))

@@ -11,7 +11,7 @@ from stable_baselines3 import PPO, SAC, TD3
 from stable_baselines3.common.utils import obs_as_tensor
 from torch import nn
 
-from agents.sb3.policies import DenoisingActorCriticPolicy
+from agents.sb3.policies import DenoisingActor, DenoisingActorCriticPolicy
 from agents.sb3.registry import SB3_ALGORITHMS, make_sb3
 from agents.sb3.relabelling import RelabellingReplayBuffer
 from agents.sb3.samplers import sb3_sampler
@@ -131,7 +131,7 @@ def test_unit_noise_and_entropy(make_env: MakeEnv) -> None:
 def test_stds_belong_to_the_denoising_actor(world: dict[str, Any]) -> None:
     model, env = make_sb3("a2c", NUM_ENVS, world, hyperparameters={"min_std": 0.5, "learn_std": True})
     actor = model.policy.action_net
-    assert isinstance(actor.log_std, nn.Parameter)
+    assert isinstance(actor, DenoisingActor) and isinstance(actor.log_std, nn.Parameter)
     scale = env.table.rows(torch.arange(env.table.num_steps), 0).action_scale
     torch.testing.assert_close(actor.log_std.exp() * scale, env.table.std.clamp(min=0.5))
     for name, mode in (("a2c", "residual"), ("sac", "step")):
