@@ -10,7 +10,7 @@ import json
 import resource
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from diffusion_env.checkpoints import write_json
 from diffusion_env.datasets import load_dataset
 
 RESULTS = Path(__file__).parent / "results" / "compare"
+ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class CompareConfig:
     """Which part of which grid is run, and where the results go."""
 
     grid: str = "main"
-    """Name of a grid (see benchmarks/grids.py)."""
+    """Name of a grid (see benchmarks/grids.py), or "all", one after the other."""
     algorithms: tuple[str, ...] = ()
     """Names of its entries, "floor" and "untouched" included; empty runs all."""
     tasks: tuple[str, ...] = ()
@@ -167,6 +168,8 @@ def run_missing(config: CompareConfig) -> int:
 
 def main(config: CompareConfig) -> int:
     """Run what is missing, write report and figures; returns the number of failed runs."""
+    if config.grid == ALL:
+        return sum(main(replace(config, grid=name)) for name in GRIDS)
     failed = 0 if config.report_only else run_missing(config)
     print(write_report(config.folder, config.definition, config.results / f"{config.grid}{config.suffix}.md"))
     if config.folder == RESULTS / "runs":

@@ -38,7 +38,6 @@ def run(options: Tune, command: str) -> None:
         write_json(study.folder / BEST, result(study, command))
 
     study.run(options.trials, options.processes, on_trial)
-    write_json(study.folder / BEST, result(study, command))
     print(f"{table(study)}\nThe best training, to be repeated with seeds it was not tuned on:")
     print(f"{repeat(problem, study.best)}\nWrote {study.folder / BEST}")
 

@@ -154,6 +154,15 @@ def test_other_budgets_have_folders_of_their_own(tmp_path):
     assert full.budget(full.wanted()[0]) == 0
 
 
+def test_one_command_rebuilds_the_report_of_every_grid(results, config, monkeypatch):
+    monkeypatch.delitem(GRIDS, "ten_steps")  # of which the trial has no result
+    everything = replace(config, grid="all", algorithms=(), tasks=(), seeds=(), report_only=True)
+    before = {path: path.read_bytes() for path in config.folder.rglob("*.json")}
+    assert compare.main(everything) == 0
+    assert {path.stem for path in config.results.glob("*.md")} == {f"{name}{config.suffix}" for name in GRIDS}
+    assert {path: path.read_bytes() for path in config.folder.rglob("*.json")} == before
+
+
 def test_unknown_names_list_what_there_is(tmp_path):
     for changes in ({"grid": "mian"}, {"tasks": ("swiss_roll",)}, {"algorithms": ("sarsa",)}):
         with pytest.raises(ValueError, match=r"Unknown names .* Choose from"):
