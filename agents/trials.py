@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 import torch
@@ -44,13 +45,15 @@ class Problem:
     algo: str
     """A row of `agents.presets` or of stable-baselines3's table."""
     env_kwargs: Mapping[str, Any]
-    """Keywords of the environment, but for num_steps."""
+    """Keywords of the environment, but for dataset and num_steps."""
     total_timesteps: int
     """Environment steps of each training."""
+    datasets: tuple[str, ...] = ("swiss_roll",)
+    """Names or paths: each trial trains on every one."""
     num_steps: tuple[int, ...] = (10,)
     """K: each trial trains samplers of every one of these numbers of steps."""
     seeds: tuple[int, ...] = (1_000, 1_001)
-    """Tuning seeds: each trial trains with every one, at every K."""
+    """Tuning seeds: each trial trains with every one, on every data set at every K."""
     held: Mapping[str, Any] = field(default_factory=dict)
     """Hyper-parameters that replace the row's and are not tuned."""
     num_envs: int = 128
@@ -65,6 +68,13 @@ class Problem:
     def __post_init__(self) -> None:
         if self.algo not in (*PRESETS, *SB3_ALGORITHMS):
             raise ValueError(f"Unknown algorithm {self.algo!r}. Choose one of {[*PRESETS, *SB3_ALGORITHMS]}.")
+        if not self.datasets or len(set(self.datasets)) < len(self.datasets):
+            raise ValueError(f"datasets must be different names; received {list(self.datasets)}.")
+        if len(self.datasets) > 1 and self.env_kwargs.get("denoiser") is not None:
+            raise ValueError(
+                f"One denoiser cannot be pretrained on each of {list(self.datasets)}. Leave denoiser out to take the "
+                "shipped ones, or give one data set."
+            )
         if not self.num_steps or len(set(self.num_steps)) < len(self.num_steps) or min(self.num_steps) < 1:
             raise ValueError(f"num_steps must be different numbers >= 1; received {list(self.num_steps)}.")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds) or not set(self.seeds) <= set(TUNING_SEEDS):
@@ -76,12 +86,13 @@ class Problem:
 
     @property
     def worlds(self) -> list[dict[str, Any]]:
-        """Keywords of the environment, per K."""
-        return [{**self.env_kwargs, "num_steps": k} for k in self.num_steps]
+        """Keywords of the environment, per data set and K."""
+        pairs = product(self.datasets, self.num_steps)
+        return [{"dataset": dataset, **self.env_kwargs, "num_steps": k} for dataset, k in pairs]
 
 
 def final_sw2(problem: Problem, changes: Mapping[str, Any]) -> list[float | None]:
-    """SW2 (data units) after each training with ``changes``, all seeds of a K before the next; None if it diverged."""
+    """SW2 (data units) after each training with ``changes``, all seeds of a world before the next; None if it diverged."""
     torch.set_num_threads(problem.threads)
     train = _train_agent if problem.algo in PRESETS else _train_sb3
     found: list[float | None] = []

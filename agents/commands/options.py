@@ -180,8 +180,8 @@ class Tune:
 
     algo: str = "sft_pg"
     """A named algorithm of `train`, or ppo, a2c, trpo, sac or td3 of stable-baselines3."""
-    dataset: str = "swiss_roll"
-    """A named data set, or a path to a .npz file or a folder of images (with --denoiser)."""
+    dataset: tuple[str, ...] = ("swiss_roll",)
+    """Named data sets, or a path to a .npz file or a folder of images (with --denoiser): each trial trains on all."""
     denoiser: str | None = None
     """Pretrained network to start from; None takes the one shipped for the data set."""
     num_steps: tuple[int, ...] = (10,)

@@ -65,11 +65,12 @@ def env_kwargs(options: Train) -> dict[str, Any]:
     """Keywords of the environment; paths are made absolute, for the run may be continued from another folder."""
     names = ("num_steps", "sampler", "train_critic")
     paths = {"dataset": options.dataset, "denoiser": options.denoiser, "critic": options.critic}
-    found = {key: _absolute(value) for key, value in paths.items() if value is not None}
+    found = {key: absolute(value) for key, value in paths.items() if value is not None}
     return {**found, **{name: getattr(options, name) for name in names}}
 
 
-def _absolute(name: str) -> str:
+def absolute(name: str) -> str:
+    """The absolute path of a file or folder that is there; a name as it is."""
     prefix, colon, path = name.rpartition(":")  # "frozen:critic.safetensors"
     is_name = path in (*DATASETS, DIGITS, *CRITICS)  # names win over files that are called the same
     return name if is_name or not Path(path).exists() else f"{prefix}{colon}{Path(path).resolve()}"

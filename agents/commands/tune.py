@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.commands.options import Train, Tune
-from agents.commands.train import env_kwargs
+from agents.commands.train import absolute, env_kwargs
 from agents.persistence import versions
 from agents.presets import PRESETS
 from agents.trials import Problem
@@ -28,7 +28,8 @@ def run(options: Tune, command: str) -> None:
     problem = _problem(options)
     usable_device(problem.device)
     steps = "-".join(map(str, options.num_steps))
-    output = options.output or Path("runs") / f"tune-{options.algo}-{Path(options.dataset).stem}-{steps}"
+    datasets = "-".join(Path(dataset).stem for dataset in options.dataset)
+    output = options.output or Path("runs") / f"tune-{options.algo}-{datasets}-{steps}"
     study = Study(problem, output, options.seed)
     print(f"Tuning {len(study.space)} hyper-parameters of {options.algo}: {', '.join(study.space)}")
     print(f"Writing {study.folder}, which holds {len(study.finished)} of {options.trials} trials. 1 is untouched.")
@@ -43,11 +44,12 @@ def run(options: Tune, command: str) -> None:
 
 
 def _problem(options: Tune) -> Problem:
-    names = ("dataset", "denoiser", "sampler", "critic")
+    names = ("denoiser", "sampler", "critic")
     world = env_kwargs(Train(**{name: getattr(options, name) for name in names}))
-    del world["num_steps"]
+    del world["num_steps"], world["dataset"]
     same = ("algo", "total_timesteps", "num_steps", "seeds", "num_envs", "num_samples", "device", "threads")
-    return Problem(env_kwargs=world, held=held(options.hold), **{name: getattr(options, name) for name in same})
+    own = {name: getattr(options, name) for name in same}
+    return Problem(env_kwargs=world, datasets=tuple(map(absolute, options.dataset)), held=held(options.hold), **own)
 
 
 def held(words: Iterable[str]) -> dict[str, Any]:
@@ -84,7 +86,7 @@ def result(study: Study, command: str) -> dict[str, Any]:
 
 
 def repeat(problem: Problem, trial: Trial) -> str:
-    """The commands that train with the changes of ``trial``, one per K; calls for algorithms of stable-baselines3."""
+    """The commands that train with the changes of ``trial``, one per data set and K; calls for algorithms of stable-baselines3."""
     return "\n".join(_repeat(problem, world, {**problem.held, **trial["changes"]}) for world in problem.worlds)
 
 

@@ -24,8 +24,8 @@ MakeProblem = Callable[..., Problem]
 @pytest.fixture
 def problem(small_world: dict[str, object]) -> MakeProblem:
     def make(algo: str, num_steps: int = 10, **held: Any) -> Problem:
-        world = {name: small_world[name] for name in ("dataset", "denoiser")}
-        return Problem(algo, world, 1, (num_steps,), held=held, num_envs=16)
+        world = {"denoiser": small_world["denoiser"]}
+        return Problem(algo, world, 1, (small_world["dataset"],), (num_steps,), held=held, num_envs=16)
 
     return make
 

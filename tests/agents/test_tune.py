@@ -26,15 +26,16 @@ MakeProblem = Callable[..., Problem]
 Trials = list[dict[str, Any]]
 
 
-def without_steps(world: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in world.items() if name != "num_steps"}
+def split(world: Mapping[str, Any]) -> dict[str, Any]:
+    rest = {name: value for name, value in world.items() if name not in ("dataset", "num_steps")}
+    return {"env_kwargs": rest, "datasets": (world["dataset"],)}
 
 
 @pytest.fixture
 def problem(small_world: dict[str, object]) -> MakeProblem:
     def make(algo: str = "sft_pg", iterations: int = 2, **changes: Any) -> Problem:
         sizes: dict[str, Any] = {"num_steps": (2,), "seeds": (1_000,), "num_envs": 8, "num_samples": 50}
-        return Problem(algo, without_steps(small_world), iterations * 8 * 2 * 5, **sizes | changes)
+        return Problem(algo, **split(small_world), total_timesteps=iterations * 8 * 2 * 5, **sizes | changes)
 
     return make
 
@@ -224,7 +225,7 @@ def test_the_result_is_a_configuration(
 ) -> None:
     assert main(words(small_world, tmp_path, "--algo", algo)) == 0
     best, printed = json.loads((tmp_path / "best.json").read_text()), capsys.readouterr()
-    as_tuples = {name: tuple(best["problem"][name]) for name in ("seeds", "num_steps")}
+    as_tuples = {name: tuple(best["problem"][name]) for name in ("seeds", "datasets", "num_steps")}
     problem = Problem(**best["problem"] | as_tuples)
     assert trial_value(final_sw2(problem, best["changes"]), best["untouched_sw2"]) == best["value"]
     assert best["value"] <= best["preset_value"]
@@ -238,15 +239,16 @@ def test_the_result_is_a_configuration(
 
 @pytest.mark.parametrize("algo", PRESETS)
 def test_the_printed_command_trains_with_the_changes(algo: str, problem: MakeProblem) -> None:
-    kwargs = {**problem().env_kwargs, "critic": "mmd", "train_critic": True}
-    posed = Problem(algo, kwargs, 77, (2, 4), held={"n_critic": 3}, num_envs=16)
+    kwargs = {"critic": "mmd", "train_critic": True}
+    posed = Problem(algo, kwargs, 77, ("moons", "pinwheel"), (2, 4), held={"n_critic": 3}, num_envs=16)
     changes = {**start_and_space(posed)[0], "learning_rate": 0.00012345678901234567}
-    for num_steps, line in zip((2, 4), tune.repeat(posed, {"changes": changes}).splitlines(), strict=True):
+    worlds = [("moons", 2), ("moons", 4), ("pinwheel", 2), ("pinwheel", 4)]
+    for world, line in zip(worlds, tune.repeat(posed, {"changes": changes}).splitlines(), strict=True):
         options = parse(line.split()[1:])
         assert isinstance(options, Train)
         assert (options.algo, options.algorithm) == (algo, preset(algo, **changes, n_critic=3))
         assert (options.critic, options.num_envs, options.total_timesteps) == ("mmd", 16, 77)
-        assert options.num_steps == num_steps
+        assert (options.dataset, options.num_steps) == world
 
 
 def test_every_option_reaches_the_problem(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -265,8 +267,8 @@ def test_every_option_reaches_the_problem(monkeypatch: pytest.MonkeyPatch, tmp_p
     more = f"--seeds 2000 2001 --seed 6 --num-samples 70 --output {tmp_path} --device meta --threads 3 --denoiser net"
     with pytest.raises(Recorded):
         main(["tune", *line.split(), *more.split()])
-    kwargs = {"dataset": "moons", "denoiser": "net", "sampler": "fastdpm", "critic": "mmd", "train_critic": True}
-    expected = Problem("ppo", kwargs, 5, (3, 1), (2_000, 2_001), {"clip_range": 0.3}, 9, 70, "meta", 3)
+    kwargs = {"denoiser": "net", "sampler": "fastdpm", "critic": "mmd", "train_critic": True}
+    expected = Problem("ppo", kwargs, 5, ("moons",), (3, 1), (2_000, 2_001), {"clip_range": 0.3}, 9, 70, "meta", 3)
     assert asked == [expected, tmp_path, 6]
 
 
@@ -275,6 +277,8 @@ BAD = {
     "seeds of reported runs": (["--seeds", "0", "1"], "1000 ... 9999; received [0, 1]"),
     "an unknown hyper-parameter": (["--hold", "n_critics=1"], "no hyper-parameter ['n_critics'] to hold"),
     "a held word without a value": (["--hold", "n_critic"], "NAME=VALUE, such as n_critic=1; received ['n_critic']"),
+    "one network for two data sets": (["--dataset", "moons", "pinwheel"], "on each of ['moons', 'pinwheel']. Leave"),
+    "a data set twice": (["--dataset", "moons", "moons"], "datasets must be different names"),
     "a data set without a network": (["--dataset", "digits", "--denoiser", "None"], "no shipped denoiser"),
 }
 

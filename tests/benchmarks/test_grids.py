@@ -47,7 +47,7 @@ def test_tuning_is_equal_and_on_a_task_of_no_table(name):
     kept = {key: value for key, value in found["problem"].items() if key not in ("algo", "held")}
     assert kept == {key: reference["problem"][key] for key in kept}
     assert (found["num_trials"], found["seed"]) == (reference["num_trials"], reference["seed"])
-    tasks = {Task(found["problem"]["env_kwargs"]["dataset"], k) for k in found["problem"]["num_steps"]}
+    tasks = {Task(name, k) for name in found["problem"]["datasets"] for k in found["problem"]["num_steps"]}
     assert not tasks & {task for grid in GRIDS.values() for task in grid.tasks}
 
 
