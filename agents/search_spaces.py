@@ -118,7 +118,7 @@ ON_POLICY: Space = STEP_SIZE | GAE | EPISODES
 SB3_SPACES: dict[str, Space] = {
     "ppo": ON_POLICY | STD | {"n_epochs": Range(1, 8), "clip_range": Choice((0.1, 0.2, 0.3))},
     "a2c": ON_POLICY | STD | {"max_grad_norm": Choice((0.1, 0.5, 2.0))},
-    "trpo": ON_POLICY | {"target_kl": Range(1e-4, 1e-2), "n_critic_updates": Choice((2, 4, 10))},
+    "trpo": ON_POLICY | {"target_kl": Range(1e-6, 1e-2), "n_critic_updates": Choice((2, 4, 10))},
     "sac": {
         **STEP_SIZE,
         "train_freq": Choice((1, 5, 10)),

@@ -92,7 +92,7 @@ class Problem:
 
 
 def final_sw2(problem: Problem, changes: Mapping[str, Any]) -> list[float | None]:
-    """SW2 (data units) after each training with ``changes``, all seeds of a world before the next; None if it diverged."""
+    """SW2 (data units) after each training with ``changes``, all seeds of a world together; None if it diverged."""
     torch.set_num_threads(problem.threads)
     train = _train_agent if problem.algo in PRESETS else _train_sb3
     found: list[float | None] = []

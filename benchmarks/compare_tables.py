@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from statistics import fmean
+from typing import Any
 
-from benchmarks.grids import FLOOR, REFERENCES, UNTOUCHED, Entry, Task
+from benchmarks.grids import FLOOR, MANY_STEPS, REFERENCES, UNTOUCHED, Entry, Task
 from benchmarks.markdown import table
 from benchmarks.scores import Array, Results, RunResult, value
 from benchmarks.statistics import Interval, difference_interval, improvement_interval, iqm_interval
-from benchmarks.tuned import has_study, study, tuned
+from benchmarks.tuned import FEW, MANY, has_study, study, tuned
 from diffusion_env.evaluation import mean_interval
 
 BOOTSTRAP_SEED = 0
@@ -186,14 +187,27 @@ def student_cell(scores: Array | Iterable[float] | None, form: str = "{:.2f}") -
 
 def settings_table(results: Results) -> str:
     """What each entry changes of its algorithm's row, and what the row and the change reached in tuning."""
-    rows = []
-    for entry in results.grid.entries:
-        reached = NONE
-        if has_study(entry.name) and entry.changes == tuned(entry.name):
-            reached = "{preset_value:.2f} -> {value:.2f}".format(**study(entry.name))
-        changes = ", ".join(f"{name} {_short(value)}" for name, value in entry.changes.items())
-        rows.append([f"`{entry.name}`", reached, changes or NONE])
-    return table(["entry", "SW2 / untouched in tuning, row -> tuned", "changes of the row"], rows)
+    rows = [row for entry in results.grid.entries for row in _settings_rows(entry, results.grid.tasks)]
+    return table(["entry", "K", "SW2 / untouched in tuning, row -> tuned", "changes of the row"], rows)
+
+
+def _settings_rows(entry: Entry, tasks: Sequence[Task]) -> list[list[str]]:
+    """One row where all tasks have one setting, else one for each."""
+    every = {task.num_steps for task in tasks}
+    many = {k for k in every if k >= MANY_STEPS} if entry.many_steps is not None else set()
+    return [
+        _settings_row(entry, entry.at(max(steps)).changes, steps, stage)
+        for steps, stage in ((every - many, FEW), (many, MANY))
+        if steps
+    ]
+
+
+def _settings_row(entry: Entry, changes: Mapping[str, Any], steps: Collection[int], stage: str) -> list[str]:
+    reached = NONE
+    if has_study(entry.name, stage) and changes == tuned(entry.name, stage):
+        reached = "{preset_value:.2f} -> {value:.2f}".format(**study(entry.name, stage))
+    listed = ", ".join(f"{name} {_short(value)}" for name, value in changes.items())
+    return [f"`{entry.name}`", ", ".join(map(str, sorted(steps))), reached, listed or NONE]
 
 
 def _short(setting: object) -> str:

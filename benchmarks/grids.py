@@ -7,18 +7,20 @@ data, so a further comparison is a further row of `GRIDS`. Grids share runs: an 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agents.presets import PRESETS
 from agents.sb3.registry import SB3_ALGORITHMS
-from benchmarks.tuned import tuned
+from benchmarks.tuned import MANY, has_study, tuned
 from diffusion_env.datasets import DATASETS
 
 NUM_ENVS = 128
 FLOOR, UNTOUCHED = "floor", "untouched"
 REFERENCES = (FLOOR, UNTOUCHED)
 """What every score is measured against, a run of its own per task and seed: fresh data, the pretrained sampler."""
+MANY_STEPS = 10
+"""From this K on an entry has the hyper-parameters that were tuned for many steps."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Entry:
     """A row of `agents.presets` or of stable-baselines3's table, or one of `REFERENCES`."""
     changes: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Fields of the preset's configuration, or keywords of the stable-baselines3 class, that differ from the row."""
+    many_steps: Mapping[str, Any] | None = field(default=None, hash=False)
+    """What differs instead where K >= `MANY_STEPS`; None for the same."""
     title: str = ""
     """A few words for the tables."""
     critic: str = "energy"
@@ -55,6 +59,11 @@ class Entry:
         known = (*PRESETS, *SB3_ALGORITHMS, *REFERENCES)
         if self.algorithm not in known:
             raise ValueError(f"Entry {self.name!r} asks for the algorithm {self.algorithm!r}. Choose one of {known}.")
+
+    def at(self, num_steps: int) -> Entry:
+        """What is run at K = ``num_steps``: the entry with one set of changes."""
+        has_own = self.many_steps is not None and num_steps >= MANY_STEPS
+        return replace(self, changes=self.many_steps if has_own else self.changes, many_steps=None)
 
 
 REFERENCE_ENTRIES = tuple(Entry(name, name) for name in REFERENCES)
@@ -89,7 +98,8 @@ class Grid:
         """Every run, references first, all entries and tasks of seed 0 before seed 1: interrupted, it is balanced."""
         everything = (*REFERENCE_ENTRIES, *self.entries)
         wanted = range(self.num_seeds) if seeds is None else seeds
-        return [Run(entry, task, seed) for seed in wanted for entry in everything for task in self.tasks]
+        tasks = self.tasks
+        return [Run(entry.at(task.num_steps), task, seed) for seed in wanted for entry in everything for task in tasks]
 
 
 @dataclass(frozen=True)
@@ -121,7 +131,8 @@ FEWEST_TASKS = tuple(Task(dataset, k) for dataset in FEW_STEP_SETS for k in (1, 
 TIMESTEPS = {1: 150_000, 2: 150_000, 5: 200_000, 10: 500_000, 20: 500_000}
 """Budget by K. An episode has K steps, so equal steps would leave a sampler of 20 steps a twentieth of the episodes."""
 NAMED = ("reinforce", "sft_pg", "ddpo", "dpok", "grpo", "rwr", "dxdp", "pathwise", "ppo", "a2c", "trpo", "sac", "td3")
-TUNED = {name: Entry(name, name, tuned(name)) for name in NAMED}
+TUNED = {name: Entry(name, name, tuned(name), tuned(name, MANY) if has_study(name, MANY) else None) for name in NAMED}
+CARRIED = {name: Entry(f"{name}_carried", name, tuned(name), title="tuned at K = 1 and 5") for name in NAMED[:10]}
 
 TABLE_STD: dict[str, Any] = {"min_std": 0.0, "std": "fixed"}
 SFT_PG_STDS: dict[str, tuple[dict[str, Any], str]] = {
@@ -135,8 +146,6 @@ SFT_PG_STDS: dict[str, tuple[dict[str, Any], str]] = {
 }
 """What may keep the score function stable where a step's standard deviation is small: changes of the tuned `sft_pg`."""
 
-SLOW = tuned("dxdp")["learning_rate"] / 4
-
 GRIDS: dict[str, Grid] = {
     grid.name: grid
     for grid in (
@@ -147,7 +156,13 @@ GRIDS: dict[str, Grid] = {
             (
                 TUNED["sft_pg"],
                 TUNED["dxdp"],
-                Entry("pathwise_whole", "pathwise", tuned("pathwise_whole"), "through all K steps"),
+                Entry(
+                    "pathwise_whole",
+                    "pathwise",
+                    tuned("pathwise_whole"),
+                    tuned("pathwise_whole", MANY),
+                    "through all K steps",
+                ),
                 TUNED["pathwise"],
             ),
             MAIN_TASKS,
@@ -159,7 +174,7 @@ GRIDS: dict[str, Grid] = {
             (
                 TUNED["sft_pg"],
                 *(
-                    Entry(name, "sft_pg", tuned("sft_pg", **TABLE_STD | changes), title)
+                    Entry(name, "sft_pg", tuned("sft_pg", **TABLE_STD | changes), title=title)
                     for name, (changes, title) in SFT_PG_STDS.items()
                 ),
             ),
@@ -168,14 +183,10 @@ GRIDS: dict[str, Grid] = {
         ),
         Grid(
             "ten_steps",
-            "Ten steps: twice the budget, and a smaller step",
-            (
-                Entry("rwr_long", "rwr", tuned("rwr"), "as tuned"),
-                Entry("dxdp_slow", "dxdp", tuned("dxdp", learning_rate=SLOW), "a quarter of the tuned step size"),
-            ),
+            "Ten steps: tuned near them, and tuned at one and five",
+            tuple(entry for name, carried in CARRIED.items() for entry in (TUNED[name], carried)),
             TEN_STEPS,
-            {10: 1_000_000},
-            baseline="rwr_long",
+            TIMESTEPS,
         ),
     )
 }

@@ -1,4 +1,8 @@
-"""Hyper-parameters that the comparison takes from tuning: results/tuning/NAME.json, the best.json of a study each."""
+"""Hyper-parameters that the comparison takes from tuning: results/tuning/STAGE/NAME.json, a study's best.json each.
+
+Two stages: "few_steps" was tuned at K = 1 and 5; "many_steps" took its result and tuned the step size and one more
+hyper-parameter again at K = 8, with a longer budget.
+"""
 
 from __future__ import annotations
 
@@ -8,25 +12,26 @@ from pathlib import Path
 from typing import Any
 
 STUDIES = Path(__file__).parent / "results" / "tuning"
+FEW, MANY = STAGES = ("few_steps", "many_steps")
 
 
-def has_study(name: str) -> bool:
-    """Whether there is a study called ``name``."""
-    return (STUDIES / f"{name}.json").is_file()
+def has_study(name: str, stage: str = FEW) -> bool:
+    """Whether there is a study called ``name`` in ``stage``."""
+    return (STUDIES / stage / f"{name}.json").is_file()
 
 
 @cache
-def study(name: str) -> dict[str, Any]:
+def study(name: str, stage: str = FEW) -> dict[str, Any]:
     """What ``ddpm-shortcut tune`` wrote for the study ``name``; FileNotFoundError lists the studies there are."""
-    if not has_study(name):
-        there = sorted(other.stem for other in STUDIES.glob("*.json"))
+    if not has_study(name, stage):
+        there = sorted(other.stem for other in (STUDIES / stage).glob("*.json"))
         raise FileNotFoundError(
-            f"No study {name!r} in {STUDIES}. Choose one of {there}, or tune and copy its best.json."
+            f"No study {name!r} in {STUDIES / stage}. Choose one of {there}, or tune and copy its best.json."
         )
-    found: dict[str, Any] = json.loads((STUDIES / f"{name}.json").read_text(encoding="utf-8"))
+    found: dict[str, Any] = json.loads((STUDIES / stage / f"{name}.json").read_text(encoding="utf-8"))
     return found
 
 
-def tuned(name: str, **changes: Any) -> dict[str, Any]:
+def tuned(name: str, stage: str = FEW, **changes: Any) -> dict[str, Any]:
     """Changes of the algorithm's row: what the study held, what its best trial chose, and then ``changes``."""
-    return {**study(name)["problem"]["held"], **study(name)["changes"], **changes}
+    return {**study(name, stage)["problem"]["held"], **study(name, stage)["changes"], **changes}

@@ -86,7 +86,7 @@ def result(study: Study, command: str) -> dict[str, Any]:
 
 
 def repeat(problem: Problem, trial: Trial) -> str:
-    """The commands that train with the changes of ``trial``, one per data set and K; calls for algorithms of stable-baselines3."""
+    """The commands that train with the changes of ``trial``, one per data set and K; calls for SB3's algorithms."""
     return "\n".join(_repeat(problem, world, {**problem.held, **trial["changes"]}) for world in problem.worlds)
 
 

@@ -14,6 +14,7 @@ from agents.config import AgentConfig
 from agents.ipm_agent import IPMAgent
 from agents.presets import preset
 from agents.registry import agent_class
+from agents.trials import Problem
 from diffusion_env.critics import EnergyCritic
 from diffusion_env.datasets import Dataset
 from diffusion_env.denoisers import EpsMLP
@@ -115,5 +116,20 @@ def make_agent(
         critic = EnergyCritic((2,), width=16) if critic is None else critic
         env_kwargs = {"dataset": gaussian, "denoiser": denoiser, "num_steps": num_steps, "critic": critic, **env_kwargs}
         return agent_class(algo)("DDPMShortcut-v0", config, num_envs, env_kwargs, seed, tensorboard_log)
+
+    return make
+
+
+@pytest.fixture
+def problem(small_world: dict[str, object]) -> Callable[..., Problem]:
+    """``problem(algo, iterations, **changes)``: of tuning, small enough to be trained."""
+
+    def make(algo: str = "sft_pg", iterations: int = 2, **changes: Any) -> Problem:
+        world: dict[str, Any] = {
+            "env_kwargs": {"denoiser": small_world["denoiser"]},
+            "datasets": (small_world["dataset"],),
+        }
+        sizes: dict[str, Any] = {"num_steps": (2,), "seeds": (1_000,), "num_envs": 8, "num_samples": 50}
+        return Problem(algo, total_timesteps=iterations * 8 * 2 * 5, **world | sizes | changes)
 
     return make

@@ -12,7 +12,7 @@ from benchmarks.compare_tables import short_table
 from benchmarks.grids import GRIDS, TUNED, Entry
 from benchmarks.scores import load
 from benchmarks.statistics import iqm_interval
-from benchmarks.tuned import study
+from benchmarks.tuned import STAGES, study
 from diffusion_env.checkpoints import write_json
 
 
@@ -57,10 +57,12 @@ def test_an_interval_in_the_table_is_the_bootstrap_of_the_scores(write, tiny):
 def test_the_report_says_what_was_tuned(write, tiny):
     entries = (TUNED["sft_pg"], Entry("ppo", "ppo", {"gamma": 0.123456}))
     text = write_report(write(sft_pg=0.2, ppo=0.4), replace(tiny, entries=entries))
-    found = study("sft_pg")
-    assert f"| {found['preset_value']:.2f} -> {found['value']:.2f} |" in line_of(text, "sft_pg", "Hyper-parameters")
-    assert f"learning_rate {found['changes']['learning_rate']:.2g}" in line_of(text, "sft_pg", "Hyper-parameters")
-    assert line_of(text, "ppo", "Hyper-parameters").endswith("| - | gamma 0.12 |")  # not the tuned one
+    rows = [line for line in text.split("## Hyper-parameters")[1].splitlines() if line.startswith("| `sft_pg` |")]
+    for row, stage, steps in zip(rows, STAGES, ("2", "10"), strict=True):
+        found = study("sft_pg", stage)
+        assert row.startswith(f"| `sft_pg` | {steps} | {found['preset_value']:.2f} -> {found['value']:.2f} |")
+        assert f"learning_rate {found['changes']['learning_rate']:.2g}" in row
+    assert line_of(text, "ppo", "Hyper-parameters") == "| `ppo` | 2, 10 | - | gamma 0.12 |"  # not the tuned one
 
 
 def test_an_incomplete_grid_says_what_is_missing(write, tiny):

@@ -1,21 +1,24 @@
 """The grids are sound before anything is run: names, tasks, settings, order."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from benchmarks.grids import GRIDS, REFERENCES, Entry, Grid, Run, Task, selected
+from benchmarks.grids import GRIDS, MANY_STEPS, REFERENCES, Entry, Grid, Run, Task, selected
 from benchmarks.training import settings
-from benchmarks.tuned import STUDIES, study, tuned
+from benchmarks.tuned import FEW, MANY, STAGES, STUDIES, study, tuned
 from diffusion_env.denoisers import shipped_weights
 
-EVERY = [(grid.name, entry) for grid in GRIDS.values() for entry in grid.entries]
+EVERY = [(grid.name, entry, k) for grid in GRIDS.values() for entry in grid.entries for k in (1, MANY_STEPS)]
+SHARED = ("n_critic", "critic_learning_rate", "lr_schedule", "max_grad_norm", "ema_decay", "kl_coef")
 
 
-@pytest.mark.parametrize(("grid", "entry"), EVERY, ids=lambda value: getattr(value, "name", value))
-def test_every_entry_has_valid_settings(grid, entry):
-    changed = settings(entry)
-    assert {key: changed[key] for key in entry.changes} == dict(entry.changes)
+@pytest.mark.parametrize(("grid", "entry", "num_steps"), EVERY, ids=lambda value: getattr(value, "name", value))
+def test_every_entry_has_valid_settings(grid, entry, num_steps):
+    run = entry.at(num_steps)
+    changed = settings(run)
+    assert {key: changed[key] for key in run.changes} == dict(run.changes)
     assert json.loads(json.dumps(changed)).keys() == changed.keys()
 
 
@@ -30,10 +33,11 @@ def test_the_main_grid_is_the_promised_one():
     assert sum(task.num_steps == 10 for task in main.tasks) == 6
 
 
-def test_the_controlled_grid_holds_critic_schedule_and_tuning():
-    entries = GRIDS["controlled"].entries
-    configs, studies = [settings(entry) for entry in entries], [study(entry.name) for entry in entries]
-    for name in ("n_critic", "critic_learning_rate", "lr_schedule", "max_grad_norm", "ema_decay", "kl_coef"):
+@pytest.mark.parametrize(("stage", "num_steps"), [(FEW, 1), (MANY, MANY_STEPS)])
+def test_the_controlled_grid_holds_critic_schedule_and_tuning(stage, num_steps):
+    entries = [entry.at(num_steps) for entry in GRIDS["controlled"].entries]
+    configs, studies = [settings(entry) for entry in entries], [study(entry.name, stage) for entry in entries]
+    for name in SHARED:
         assert len({config[name] for config in configs}) == 1, name
     assert {entry.critic for entry in entries} == {"energy"}
     assert len({found["num_trials"] for found in studies}) == 1
@@ -41,24 +45,45 @@ def test_the_controlled_grid_holds_critic_schedule_and_tuning():
     assert steps == {"sft_pg": None, "dxdp": None, "pathwise_whole": None, "pathwise": 2}
 
 
-@pytest.mark.parametrize("name", [path.stem for path in STUDIES.glob("*.json")])
-def test_tuning_is_equal_and_on_a_task_of_no_table(name):
-    found, reference = study(name), study("sft_pg")
+def test_an_entry_has_its_own_settings_at_many_steps():
+    entry = Entry("a", "ppo", {"gamma": 0.5}, {"gamma": 0.7})
+    assert [entry.at(k).changes["gamma"] for k in (1, MANY_STEPS - 1, MANY_STEPS, 20)] == [0.5, 0.5, 0.7, 0.7]
+    assert replace(entry, many_steps=None).at(20).changes == {"gamma": 0.5}
+    grid = Grid("a", "A", (entry,), (Task("moons", 5), Task("moons", 10)), {5: 1, 10: 1}, 1, baseline="a")
+    assert [run.entry.changes.get("gamma") for run in grid.runs()][-2:] == [0.5, 0.7]
+
+
+@pytest.mark.parametrize(("stage", "name"), [(stage, f.stem) for stage in STAGES for f in STUDIES.glob(f"{stage}/*")])
+def test_tuning_is_equal_and_on_a_task_of_no_table(stage, name):
+    found, reference = study(name, stage), study("sft_pg", stage)
     kept = {key: value for key, value in found["problem"].items() if key not in ("algo", "held")}
     assert kept == {key: reference["problem"][key] for key in kept}
     assert (found["num_trials"], found["seed"]) == (reference["num_trials"], reference["seed"])
-    tasks = {Task(name, k) for name in found["problem"]["datasets"] for k in found["problem"]["num_steps"]}
+    tasks = {Task(dataset, k) for dataset in found["problem"]["datasets"] for k in found["problem"]["num_steps"]}
     assert not tasks & {task for grid in GRIDS.values() for task in grid.tasks}
 
 
 def test_entries_are_the_best_trials():
     for entry in GRIDS["main"].entries:
-        found = study(entry.name)
-        assert found["problem"]["algo"] == entry.algorithm
-        assert entry.changes == found["problem"]["held"] | found["changes"]
-    assert tuned("sft_pg", min_std=7.0) == {**tuned("sft_pg"), "min_std": 7.0}
+        for stage, num_steps in zip(STAGES, (1, MANY_STEPS), strict=True):
+            found = study(entry.name, stage)
+            assert found["problem"]["algo"] == entry.algorithm
+            assert entry.at(num_steps).changes == found["problem"]["held"] | found["changes"]
+    assert tuned("sft_pg", min_std=7.0) == {**tuned("sft_pg", FEW), "min_std": 7.0} != tuned("sft_pg", MANY)
     with pytest.raises(FileNotFoundError, match=r"No study 'sarsa'.*'sft_pg'"):
         tuned("sarsa")
+
+
+COMMON = {"n_critic", "episodes", "train_freq", "ema_decay", "learning_rate"}
+"""What the second stage chose anew for all; each has one hyper-parameter more of its own."""
+
+
+@pytest.mark.parametrize("name", [path.stem for path in STUDIES.glob(f"{MANY}/*")])
+def test_the_second_stage_goes_on_from_the_first(name):
+    first, second = tuned(name, FEW), tuned(name, MANY)
+    assert second.keys() == first.keys() and len(study(name, MANY)["changes"]) == 2
+    own = {"trpo": "target_kl", "sac": "gradient_steps", "td3": "gradient_steps"}.get(name, "min_std")
+    assert {key for key in first if first[key] != second[key]} <= COMMON | {own}
 
 
 def test_a_run_of_one_name_is_the_same_in_every_grid():

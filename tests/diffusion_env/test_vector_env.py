@@ -1,7 +1,6 @@
 """The vector environment: Gymnasium's three modes, one law with the single environment, numpy and torch."""
 
 import pickle
-import warnings
 from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
@@ -16,7 +15,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 from scipy.stats import ks_2samp
 
-from diffusion_env.critics import CRITICS, FrozenCritic, load_critic, make_critic
+from diffusion_env.critics import CRITICS, FrozenCritic
 from diffusion_env.datasets import Dataset
 from diffusion_env.denoisers import MixtureDenoiser
 from diffusion_env.env import DDPMShortcutEnv
@@ -364,72 +363,3 @@ class TestCritics:
         resumed.critic.load_state_dict(envs.critic.state_dict())
         assert_same_steps(*[[made.step(action) for action in plan[1:]] for made in (envs, resumed)])
         np.testing.assert_array_equal(envs.reset()[0]["x"], resumed.reset()[0]["x"])
-
-
-class TestBadInput:
-    @pytest.mark.parametrize(
-        ("arguments", "message"),
-        [
-            ({"array_type": "jax"}, "'numpy' or 'torch'"),
-            ({"autoreset_mode": "same_step"}, "'NextStep', 'SameStep', 'Disabled'"),
-            ({"device": "tpu"}, "device 'tpu' cannot be used"),
-            ({"render_mode": "human"}, "rgb_array"),
-            ({"num_envs": 0}, "num_envs must be an integer >= 1"),
-            ({"num_steps": 0}, "num_steps must be"),
-        ],
-    )
-    def test_arguments(self, ring: Dataset, arguments: dict[str, Any], message: str) -> None:
-        with pytest.raises(ValueError, match=message) as caught:
-            make_vector(ring, **arguments)
-        assert "\n" not in str(caught.value)
-
-    @pytest.mark.parametrize(
-        ("array_type", "action", "error", "message"),
-        [
-            ("numpy", torch.zeros(3, 2), TypeError, "received Tensor"),
-            ("numpy", np.zeros((3, 2)), TypeError, "dtype float64"),
-            ("numpy", np.zeros((2, 2), np.float32), ValueError, r"\(3, 2\); received \(2, 2\)"),
-            ("numpy", np.full((3, 2), np.nan, np.float32), ValueError, "NaN or infinity"),
-            ("torch", np.zeros((3, 2), np.float32), TypeError, "received ndarray"),
-            ("torch", torch.zeros(3, 2, dtype=torch.float64), TypeError, r"torch\.float64"),
-            ("torch", torch.zeros(3), ValueError, r"\(3, 2\)"),
-            ("torch", torch.full((3, 2), torch.inf), ValueError, "NaN or infinity"),
-            ("torch", torch.zeros(3, 2, device="meta"), ValueError, "tensor on meta"),
-        ],
-    )
-    def test_actions(self, ring: Dataset, array_type: str, action: Any, error: type[Exception], message: str) -> None:
-        envs = make_vector(ring, array_type=array_type)
-        envs.reset(seed=0)
-        with pytest.raises(error, match=message):
-            envs.step(action)
-        assert not envs.process.k.any()
-
-    @pytest.mark.parametrize(
-        ("mask", "error"),
-        [
-            ([True, False, False], TypeError),
-            (np.array([1, 0, 0]), TypeError),
-            (np.array([True, False]), ValueError),
-            (np.zeros(3, bool), ValueError),
-        ],
-    )
-    def test_reset_mask(self, ring: Dataset, mask: Any, error: type[Exception]) -> None:
-        envs = make_vector(ring)
-        envs.reset(seed=0)
-        with pytest.raises(error, match="reset_mask"):
-            envs.reset(options={"reset_mask": mask})
-
-    def test_a_tensor_is_a_reset_mask_too(self, ring: Dataset) -> None:
-        envs = make_vector(ring, num_steps=1, array_type="torch", autoreset_mode=DISABLED)
-        envs.reset(seed=0)
-        terminated = envs.step(torch.zeros(3, 2))[2]
-        assert envs.reset(options={"reset_mask": terminated})[0]["step"].tolist() == [0, 0, 0]
-
-    def test_a_foreign_critic_or_file(self, ring: Dataset, tmp_path: Any) -> None:
-        path = make_critic("energy", (3,)).save(tmp_path / "three")
-        with pytest.raises(ValueError, match=r"\(3,\)"):
-            make_vector(ring, critic=load_critic(path))
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            envs = make_vector(ring, critic=make_critic("energy", (2,)))
-        assert envs.critic.shape == (2,)
