@@ -12,7 +12,7 @@ from typing import Any
 
 from agents.presets import PRESETS
 from agents.sb3.registry import SB3_ALGORITHMS
-from benchmarks.tuned import MANY, has_study, tuned
+from benchmarks.tuned import MANY, tuned
 from diffusion_env.datasets import DATASETS
 
 NUM_ENVS = 128
@@ -131,7 +131,7 @@ FEWEST_TASKS = tuple(Task(dataset, k) for dataset in FEW_STEP_SETS for k in (1, 
 TIMESTEPS = {1: 150_000, 2: 150_000, 5: 200_000, 10: 500_000, 20: 500_000}
 """Budget by K. An episode has K steps, so equal steps would leave a sampler of 20 steps a twentieth of the episodes."""
 NAMED = ("reinforce", "sft_pg", "ddpo", "dpok", "grpo", "rwr", "dxdp", "pathwise", "ppo", "a2c", "trpo", "sac", "td3")
-TUNED = {name: Entry(name, name, tuned(name), tuned(name, MANY) if has_study(name, MANY) else None) for name in NAMED}
+TUNED = {name: Entry(name, name, tuned(name), tuned(name, MANY)) for name in NAMED}
 CARRIED = {name: Entry(f"{name}_carried", name, tuned(name), title="tuned at K = 1 and 5") for name in NAMED[:10]}
 
 TABLE_STD: dict[str, Any] = {"min_std": 0.0, "std": "fixed"}
