@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from benchmarks.compare_figures import curves_figure, save_small, scores_figure
 from benchmarks.compare_tables import (
@@ -16,7 +17,7 @@ from benchmarks.compare_tables import (
     settings_table,
     short_table,
 )
-from benchmarks.grids import Grid
+from benchmarks.grids import MANY_STEPS, Grid
 from benchmarks.markdown import made_with, replaced_between
 from benchmarks.scores import LOWEST, Results, load
 from benchmarks.statistics import RESAMPLES
@@ -27,9 +28,9 @@ PAGES = {
     "controlled": HERE / "CONTROLLED.md",
     "few_steps": HERE / "FEW_STEPS.md",
     "ten_steps": HERE / "TEN_STEPS.md",
+    "longer": HERE / "TEN_STEPS.md",
 }
-"""Where a grid's tables stand again, in text written by hand, between `PAGE_START` and `PAGE_END`."""
-PAGE_START, PAGE_END = "<!-- compare:begin -->", "<!-- compare:end -->"
+"""Where a grid's tables stand again, in text written by hand, between its `page_markers`."""
 INTRO = """\
 # {title}
 
@@ -91,13 +92,18 @@ def write_report(folder: Path, grid: Grid, path: Path) -> str:
     return text
 
 
+def page_markers(grid: str) -> tuple[str, str]:
+    """The lines between which a page holds the tables of the grid called ``grid``."""
+    return f"<!-- compare {grid}: begin -->", f"<!-- compare {grid}: end -->"
+
+
 def write_page(folder: Path, grid: Grid, page: Path) -> None:
-    """Put the grid's tables between the markers of ``page``; ValueError where they are not there once each."""
+    """Put the grid's tables between its markers in ``page``; ValueError where they are not there once each."""
     results = load(folder, grid)
     body = f"{short_table(results)}\n\n{state(results)}"
     if page != PAGES["main"]:
         body = f"{body}\n\n{improvement_table(results)}\n\n{quality_table(results)}"
-    page.write_text(replaced_between(page.read_text(), PAGE_START, PAGE_END, body))
+    page.write_text(replaced_between(page.read_text(), *page_markers(grid.name), body))
 
 
 def _write_figures(path: Path, results: Results) -> str:
@@ -153,13 +159,21 @@ def state(results: Results) -> str:
 
 
 def _mixed(results: Results) -> str:
-    """A warning where an entry's runs were not all made with the same settings."""
-    mixed = []
-    for entry in results.grid.entries:
-        settings = [{**result["settings"], "total_timesteps": 0} for result in results.of(entry.name)]
-        if any(other != settings[0] for other in settings):
-            mixed.append(f"`{entry.name}`")
+    """A warning where an entry's runs were not all made with the same settings, few and many steps apart."""
+    tasks = results.grid.tasks
+    many = [task for task in tasks if task.num_steps >= MANY_STEPS]
+    few = [task for task in tasks if task not in many]
+    mixed = [
+        f"`{entry.name}`"
+        for entry in results.grid.entries
+        for group in ([tasks] if entry.many_steps is None else [few, many])
+        if _differ([{**result["settings"], "total_timesteps": 0} for result in results.of(entry.name, group)])
+    ]
     return f" **Made with more than one setting: {', '.join(mixed)}.** Run the grid again." if mixed else ""
+
+
+def _differ(settings: list[dict[str, Any]]) -> bool:
+    return any(other != settings[0] for other in settings)
 
 
 def _count(results: Results, status: str) -> int:

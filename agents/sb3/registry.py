@@ -82,9 +82,9 @@ SB3_ALGORITHMS: dict[str, SB3Algorithm] = {
     "trpo": SB3Algorithm(
         "sb3_contrib:TRPO",
         "residual",
-        1e-4,
-        {"episodes": 1, "gae_lambda": 1.0, "target_kl": 1e-4, "cg_max_steps": 5, "n_critic_updates": 10},
-        "target_kl is the step size and does not fall, so it is small: at 0.001 it left the data. The natural gradient "
+        3e-4,
+        {"episodes": 1, "gae_lambda": 1.0, "target_kl": 1e-6, "cg_max_steps": 5, "n_critic_updates": 10},
+        "target_kl is the step size and does not fall, so it is tiny: at 0.0001 it left the data. The natural gradient "
         "of sb3-contrib makes a backward pass for every tensor of the actor, so SB3's own small actor takes a sixth of "
         "the time of the denoising one (K = 10).",
     ),

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.compare_report import PAGE_END, PAGE_START, PAGES, write_page
+from benchmarks.compare_report import PAGES, page_markers, write_page
 from benchmarks.compare_report import write_report as write_to
 from benchmarks.compare_tables import short_table
 from benchmarks.grids import GRIDS, TUNED, Entry
@@ -98,6 +98,19 @@ def test_unequal_budgets_and_mixed_settings_are_announced(write, tiny):
     assert "Made with more than one setting: `sft_pg`" in text
 
 
+def test_settings_may_differ_between_few_and_many_steps_alone(write, tiny):
+    folder = write(sft_pg=0.2, ppo=0.4)
+    for name in ("sft_pg", "ppo"):
+        for path in (folder / name).glob("swiss_roll_k10*"):
+            changed(path, settings={"total_timesteps": 1_000, "hyperparameters": {"n_critic": 7}})
+    two = Entry("sft_pg", "sft_pg", {}, {"n_critic": 7})
+    text = write_report(folder, replace(tiny, entries=(two, Entry("ppo", "ppo"))))
+    assert "Made with more than one setting: `ppo`." in text
+    changed(folder / "sft_pg" / "swiss_roll_k10_seed1.json", settings={"total_timesteps": 1_000})
+    text = write_report(folder, replace(tiny, entries=(two, Entry("ppo", "ppo"))))
+    assert "Made with more than one setting: `sft_pg`, `ppo`." in text
+
+
 def test_budgets_may_differ_between_numbers_of_steps_alone(write, tiny):
     folder = write(sft_pg=0.2)
     for path in (folder / "sft_pg").glob("swiss_roll_k10*"):
@@ -125,14 +138,15 @@ def test_figures_are_small_pictures(write, tiny):
 
 
 def test_a_page_gets_the_tables_between_its_markers(write, tiny, tmp_path):
-    folder, page = write(sft_pg=0.2, ppo=0.4), tmp_path / "PAGE.md"
-    page.write_text(f"before\n{PAGE_START}\nold\n{PAGE_END}\nafter\n")
+    folder, page, (start, end) = write(sft_pg=0.2, ppo=0.4), tmp_path / "PAGE.md", page_markers("tiny")
+    other = "\n".join(page_markers("another"))
+    page.write_text(f"before\n{start}\nold\n{end}\n{other}\n")
     for _ in range(2):  # writing it again changes nothing
         write_page(folder, tiny, page)
         text = page.read_text()
-        assert text.startswith(f"before\n{PAGE_START}\n\n{short_table(load(folder, tiny))}\n\n24 of 24 runs")
-        assert text.endswith(f"\n\n{PAGE_END}\nafter\n") and "old" not in text and "held-out critic" in text
-    page.write_text(PAGE_START)
+        assert text.startswith(f"before\n{start}\n\n{short_table(load(folder, tiny))}\n\n24 of 24 runs")
+        assert text.endswith(f"\n\n{end}\n{other}\n") and "old" not in text and "held-out critic" in text
+    page.write_text(start)
     with pytest.raises(ValueError, match="must hold the lines"):
         write_page(folder, tiny, page)
 
@@ -140,7 +154,7 @@ def test_a_page_gets_the_tables_between_its_markers(write, tiny, tmp_path):
 @pytest.mark.parametrize("name", GRIDS)
 def test_every_grid_has_a_page_with_markers(name):
     text = PAGES[name].read_text()
-    assert text.count(PAGE_START) == text.count(PAGE_END) == 1
+    assert [text.count(marker) for marker in page_markers(name)] == [1, 1]
 
 
 def test_no_results_is_an_error_that_says_what_to_run(tmp_path, tiny):
