@@ -59,7 +59,7 @@ def interval_cell(interval: Interval, form: str = ".2f") -> str:
 def run_counts(results: Results, entry: Entry) -> list[str]:
     """Runs that ended, of those wanted, and how many of them diverged."""
     ended, diverged = (len(results.of(entry.name, None, s)) for s in (["finished", "diverged"], ["diverged"]))
-    wanted = sum(run.entry == entry for run in results.grid.runs())
+    wanted = sum(run.entry.name == entry.name for run in results.grid.runs())
     return [f"{ended} / {wanted}", str(diverged)]
 
 

@@ -106,6 +106,7 @@ def test_settings_may_differ_between_few_and_many_steps_alone(write, tiny):
     two = Entry("sft_pg", "sft_pg", {}, {"n_critic": 7})
     text = write_report(folder, replace(tiny, entries=(two, Entry("ppo", "ppo"))))
     assert "Made with more than one setting: `ppo`." in text
+    assert "| 6 / 6 | 0 |" in line_of(text, "sft_pg", "Scores")
     changed(folder / "sft_pg" / "swiss_roll_k10_seed1.json", settings={"total_timesteps": 1_000})
     text = write_report(folder, replace(tiny, entries=(two, Entry("ppo", "ppo"))))
     assert "Made with more than one setting: `sft_pg`, `ppo`." in text
