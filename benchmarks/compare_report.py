@@ -79,7 +79,8 @@ def write_report(folder: Path, grid: Grid, path: Path) -> str:
         intro(folder, results),
         f"## Scores\n\n{aggregate_table(results)}\n\n{pictures}",
         f"## Other metrics, and the reward against a critic that never was one\n\n{quality_table(results)}",
-        f"## Probability of improvement over `{grid.baseline}`\n\n{improvement_table(results)}",
+        f"## Probability of improvement over `{grid.baseline}`\n\n{improvement_table(results)}"
+        * (len(grid.entries) > 1),
         f"## Costs\n\n{cost_table(results)}",
         f"## Per task\n\n{per_task_tables(results)}",
         f"## Scale of each task\n\n{scale_table(results)}",
@@ -102,7 +103,8 @@ def write_page(folder: Path, grid: Grid, page: Path) -> None:
     results = load(folder, grid)
     body = f"{short_table(results)}\n\n{state(results)}"
     if page != PAGES["main"]:
-        body = f"{body}\n\n{improvement_table(results)}\n\n{quality_table(results)}"
+        compared = f"{improvement_table(results)}\n\n" * (len(grid.entries) > 1)
+        body = f"{body}\n\n{compared}{quality_table(results)}"
     page.write_text(replaced_between(page.read_text(), *page_markers(grid.name), body))
 
 
