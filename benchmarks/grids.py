@@ -62,8 +62,8 @@ class Entry:
 
     def at(self, num_steps: int) -> Entry:
         """What is run at K = ``num_steps``: the entry with one set of changes."""
-        has_own = self.many_steps is not None and num_steps >= MANY_STEPS
-        return replace(self, changes=self.many_steps if has_own else self.changes, many_steps=None)
+        own = self.many_steps if num_steps >= MANY_STEPS else None
+        return replace(self, changes=self.changes if own is None else own, many_steps=None)
 
 
 REFERENCE_ENTRIES = tuple(Entry(name, name) for name in REFERENCES)

@@ -25,7 +25,7 @@ MakeProblem = Callable[..., Problem]
 def problem(small_world: dict[str, object]) -> MakeProblem:
     def make(algo: str, num_steps: int = 10, **held: Any) -> Problem:
         world = {"denoiser": small_world["denoiser"]}
-        return Problem(algo, world, 1, (small_world["dataset"],), (num_steps,), held=held, num_envs=16)
+        return Problem(algo, world, 1, (str(small_world["dataset"]),), (num_steps,), held=held, num_envs=16)
 
     return make
 
