@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +155,7 @@ DIGESTED: dict[str, tuple[Callable[[], Tensor], float]] = {
     "episodes": (episodes, 1e-3),
     "evaluation": (evaluation, 1e-2),
     "default_run": (default_run, 0.2),
-    **{name: (lambda name=name: short_run(name), 1e-2) for name in AGENTS},
+    **{name: (partial(short_run, name), 1e-2) for name in AGENTS},
     "ppo": (ppo, 1e-2),
 }
 """What is digested, and how far the shown numbers may lie off on other processors (share of their spread)."""
