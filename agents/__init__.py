@@ -3,19 +3,20 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from agents.presets import AGENTS, PRESETS, preset
+from agents.algorithms.presets import AGENTS, PRESETS, preset
 
 if TYPE_CHECKING:
-    from agents.config import AgentConfig, DxDPConfig, PathwiseConfig, PolicyGradientConfig
-    from agents.ddpo import DDPO
-    from agents.dpok import DPOK
-    from agents.dxdp import DxDP
-    from agents.grpo import GRPO
-    from agents.pathwise import Pathwise
-    from agents.registry import agent_class, load_agent
-    from agents.reinforce import Reinforce
-    from agents.rwr import RWR
-    from agents.sft_pg import SFTPG
+    from agents.algorithms.config import DxDPConfig, PathwiseConfig, PolicyGradientConfig
+    from agents.algorithms.ddpo import DDPO
+    from agents.algorithms.dpok import DPOK
+    from agents.algorithms.dxdp import DxDP
+    from agents.algorithms.grpo import GRPO
+    from agents.algorithms.pathwise import Pathwise
+    from agents.algorithms.reinforce import Reinforce
+    from agents.algorithms.rwr import RWR
+    from agents.algorithms.sft_pg import SFTPG
+    from agents.core.config import AgentConfig
+    from agents.zoo import agent_class, load_agent
 
 __all__ = [
     "DDPO",
@@ -37,9 +38,10 @@ __all__ = [
 ]
 
 _HOME = {
-    **{class_name: f"agents.{name}" for name, class_name in AGENTS.items()},
-    **dict.fromkeys(("AgentConfig", "DxDPConfig", "PathwiseConfig", "PolicyGradientConfig"), "agents.config"),
-    **dict.fromkeys(("agent_class", "load_agent"), "agents.registry"),
+    **{class_name: f"agents.algorithms.{name}" for name, class_name in AGENTS.items()},
+    "AgentConfig": "agents.core.config",
+    **dict.fromkeys(("DxDPConfig", "PathwiseConfig", "PolicyGradientConfig"), "agents.algorithms.config"),
+    **dict.fromkeys(("agent_class", "load_agent"), "agents.zoo"),
 }
 
 

@@ -16,8 +16,8 @@ from typing import Annotated, Union
 
 import tyro
 
+from agents.algorithms.presets import PRESETS
 from agents.commands.options import Demo, Evaluate, Options, Pretrain, Sample, Train, Tune
-from agents.presets import PRESETS
 
 DESCRIPTION = "Few-step diffusion samplers, fine-tuned by reinforcement learning with a learned critic."
 USAGE_ERROR, INTERRUPTED = 2, 130

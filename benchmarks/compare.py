@@ -18,15 +18,15 @@ from typing import Any
 import torch
 import tyro
 
-from benchmarks.compare_report import PAGES, write_page, write_report
-from benchmarks.grids import FLOOR, GRIDS, NUM_ENVS, REFERENCES, Grid, Run, selected
-from benchmarks.manifest import manifest
-from benchmarks.measuring import measure, measure_floor, measure_untouched, training_ipm
-from benchmarks.pool import Job, describe, run_all
-from benchmarks.protocol import Protocol
-from benchmarks.training import settings, train
+from benchmarks.comparison.grids import FLOOR, GRIDS, NUM_ENVS, REFERENCES, Grid, Run, selected
+from benchmarks.comparison.manifest import manifest
+from benchmarks.comparison.measuring import measure, measure_floor, measure_untouched, training_ipm
+from benchmarks.comparison.pool import Job, describe, run_all
+from benchmarks.comparison.protocol import Protocol
+from benchmarks.comparison.report import PAGES, write_page, write_report
+from benchmarks.comparison.training import settings, train
 from diffusion_env.checkpoints import write_json
-from diffusion_env.datasets import load_dataset
+from diffusion_env.data.named import load_dataset
 
 RESULTS = Path(__file__).parent / "results" / "compare"
 ALL = "all"

@@ -16,20 +16,23 @@ from typing import Any
 import torch
 import tyro
 
-from agents.callbacks import SamplerEvaluation
-from agents.sft_pg import SFTPG
-from benchmarks.manifest import manifest
-from benchmarks.pool import Job, run_all
-from benchmarks.report import write_readme, write_report
-from benchmarks.suite import NUM_ENVS, TOY, Row, find
+from agents.algorithms.sft_pg import SFTPG
+from agents.runs.callbacks import SamplerEvaluation
+from benchmarks.comparison.manifest import manifest
+from benchmarks.comparison.pool import Job, run_all
+from benchmarks.comparison.suite import NUM_ENVS, TOY, Row, find
+from benchmarks.comparison.toy_report import write_readme, write_report
 from diffusion_env.checkpoints import write_json
 from diffusion_env.config import EvaluationConfig, PretrainConfig
-from diffusion_env.datasets import Dataset, load_dataset
-from diffusion_env.denoisers import Denoiser, EpsMLP, load_denoiser
-from diffusion_env.evaluation import evaluate, floor
-from diffusion_env.pretrain import pretrain
-from diffusion_env.sampling import sample
-from diffusion_env.tables import make_table
+from diffusion_env.data.dataset import Dataset
+from diffusion_env.data.named import load_dataset
+from diffusion_env.denoisers.loading import load_denoiser
+from diffusion_env.denoisers.mlp import EpsMLP
+from diffusion_env.denoisers.pretraining import pretrain
+from diffusion_env.evaluation.protocol import evaluate, floor
+from diffusion_env.samplers.denoiser import Denoiser
+from diffusion_env.samplers.named import make_table
+from diffusion_env.samplers.walk import sample
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "toy"

@@ -11,11 +11,14 @@ from gymnasium import spaces
 
 from diffusion_env.critics import Critic, make_critic
 from diffusion_env.critics.factory import CriticLike
-from diffusion_env.datasets import Dataset, load_dataset
-from diffusion_env.denoisers import Denoiser, load_denoiser, shipped_weights
+from diffusion_env.data.dataset import Dataset
+from diffusion_env.data.named import load_dataset
+from diffusion_env.denoisers.loading import load_denoiser, shipped_weights
 from diffusion_env.process import ActionMode, DenoisingProcess
-from diffusion_env.schedules import DEFAULT_SCHEDULE, make_schedule
-from diffusion_env.tables import StepTable, make_table
+from diffusion_env.samplers.denoiser import Denoiser
+from diffusion_env.samplers.named import make_table
+from diffusion_env.samplers.schedules import DEFAULT_SCHEDULE, make_schedule
+from diffusion_env.samplers.tables import StepTable
 
 ACTION_BOUND = 10.0
 """Half-width of the action box; `DDPMShortcutEnv` states how often the pretrained sampler leaves it."""

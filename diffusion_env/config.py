@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from diffusion_env.schedules import DEFAULT_SCHEDULE
+from diffusion_env.samplers.schedules import DEFAULT_SCHEDULE
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ from diffusion_env.assembly import (
 )
 from diffusion_env.checks import START, check_finite_start, checked_options, tensor_of
 from diffusion_env.critics import Critic
-from diffusion_env.datasets import Dataset
-from diffusion_env.denoisers import Denoiser
+from diffusion_env.data.dataset import Dataset
 from diffusion_env.process import ActionMode
-from diffusion_env.tables import StepTable
+from diffusion_env.samplers.denoiser import Denoiser
+from diffusion_env.samplers.tables import StepTable
 
 Observation = dict[str, Any]
 

@@ -23,9 +23,9 @@ from torch import Tensor
 from diffusion_env.checks import check_largest, check_tensor
 from diffusion_env.critics import Critic
 from diffusion_env.critics.base import Penalty
-from diffusion_env.datasets import Dataset
-from diffusion_env.denoisers import Denoiser
-from diffusion_env.tables import StepTable
+from diffusion_env.data.dataset import Dataset
+from diffusion_env.samplers.denoiser import Denoiser
+from diffusion_env.samplers.tables import StepTable
 
 ActionMode = Literal["step", "residual"]
 Mask = NDArray[np.bool_]

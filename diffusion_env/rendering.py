@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diffusion_env.datasets import Dataset
+from diffusion_env.data.dataset import Dataset
 from diffusion_env.process import DenoisingProcess
 
 if TYPE_CHECKING:

@@ -23,10 +23,10 @@ from diffusion_env.assembly import (
 from diffusion_env.checks import START, check_finite_start, check_tensor, checked_options, tensor_of
 from diffusion_env.critics import Critic
 from diffusion_env.critics.base import Penalty
-from diffusion_env.datasets import Dataset
-from diffusion_env.denoisers import Denoiser
+from diffusion_env.data.dataset import Dataset
 from diffusion_env.process import ActionMode, Mask, Outcome
-from diffusion_env.tables import StepTable
+from diffusion_env.samplers.denoiser import Denoiser
+from diffusion_env.samplers.tables import StepTable
 
 Array = Any  # numpy array or torch tensor, as ``array_type`` says
 StepResult = tuple[dict[str, Array], Array, Array, Array, dict[str, Any]]

@@ -25,13 +25,13 @@ import agents
 from agents.sb3 import make_sb3, sb3_sampler
 from diffusion_env.config import EvaluationConfig, PretrainConfig
 from diffusion_env.critics import make_critic
-from diffusion_env.datasets import DATASETS, load_dataset
-from diffusion_env.denoisers import load_denoiser
-from diffusion_env.evaluation import evaluate, floor
-from diffusion_env.pretrain import pretrain
-from diffusion_env.sampling import sample
-from diffusion_env.schedules import SCHEDULES, make_schedule
-from diffusion_env.tables import SAMPLERS, make_table
+from diffusion_env.data.named import DATASETS, load_dataset
+from diffusion_env.denoisers.loading import load_denoiser
+from diffusion_env.denoisers.pretraining import pretrain
+from diffusion_env.evaluation.protocol import evaluate, floor
+from diffusion_env.samplers.named import SAMPLERS, make_table
+from diffusion_env.samplers.schedules import SCHEDULES, make_schedule
+from diffusion_env.samplers.walk import sample
 
 RECORD = Path(__file__).with_name("digests.json")
 NUM_STEPS = (1, 2, 3, 5, 10, 20, 50, 100)

@@ -14,14 +14,14 @@ from typing import Any
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
-from agents.callbacks import Checkpoint, SamplerEvaluation, SamplerProgressBar
+from agents.algorithms.sft_pg import SFTPG
 from agents.commands.evaluate import agent_name, trained_row
 from agents.commands.options import Demo
-from agents.figures import AFTER, BEFORE, DATA, Curve, Panel, Points, curve_figure, samples_figure, save
-from agents.persistence import versions
-from agents.report import Row, format_table, row_name, short, untouched_rows
-from agents.run_folder import TIMESTEPS, RunFolder, set_aside
-from agents.sft_pg import SFTPG
+from agents.core.persistence import versions
+from agents.runs.callbacks import Checkpoint, SamplerEvaluation, SamplerProgressBar
+from agents.runs.figures import AFTER, BEFORE, DATA, Curve, Panel, Points, curve_figure, samples_figure, save
+from agents.runs.folder import TIMESTEPS, RunFolder, set_aside
+from agents.runs.report import Row, format_table, row_name, short, untouched_rows
 from diffusion_env.checkpoints import write_json
 
 PICTURED = 10_000

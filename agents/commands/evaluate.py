@@ -7,16 +7,16 @@ from pathlib import Path
 
 import torch
 
-from agents.callbacks import CHECKPOINT
 from agents.commands.options import BASELINES, Evaluate
-from agents.ipm_agent import IPMAgent
-from agents.persistence import versions
-from agents.registry import load_agent
-from agents.report import Row, format_table, row_name, untouched_rows
+from agents.core.ipm_agent import IPMAgent
+from agents.core.persistence import versions
+from agents.runs.callbacks import CHECKPOINT
+from agents.runs.report import Row, format_table, row_name, untouched_rows
+from agents.zoo import load_agent
 from diffusion_env.assembly import usable_device
 from diffusion_env.checkpoints import write_json
 from diffusion_env.config import EvaluationConfig
-from diffusion_env.evaluation import floor
+from diffusion_env.evaluation.protocol import floor
 
 
 def run(options: Evaluate, command: str) -> None:

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from agents.config import AgentConfig, PolicyGradientConfig
+from agents.algorithms.config import PolicyGradientConfig
+from agents.core.config import AgentConfig
 from diffusion_env.config import EvaluationConfig, PretrainConfig
 
 TOTAL_TIMESTEPS = 4_000_000
@@ -16,7 +17,7 @@ TOTAL_TIMESTEPS = 4_000_000
 BASELINES = ("ddpm-1000", "ddpm-100", "ddpm-10", "ddim-10")
 
 Algorithm = Literal["sft_pg", "sft_pg_paper", "reinforce", "ddpo", "dpok", "grpo", "rwr", "dxdp", "pathwise"]
-"""The rows of `agents.presets`."""
+"""The rows of `agents.algorithms.presets`."""
 
 Flat = arg(name="")  # options of a nested configuration without its name in front
 

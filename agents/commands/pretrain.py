@@ -14,9 +14,10 @@ from agents.commands.options import Pretrain
 from diffusion_env.assembly import usable_device
 from diffusion_env.checkpoints import with_suffix
 from diffusion_env.config import PretrainConfig
-from diffusion_env.datasets import Dataset, load_dataset
-from diffusion_env.denoisers import EpsMLP
-from diffusion_env.pretrain import pretrain
+from diffusion_env.data.dataset import Dataset
+from diffusion_env.data.named import load_dataset
+from diffusion_env.denoisers.mlp import EpsMLP
+from diffusion_env.denoisers.pretraining import pretrain
 
 SHOWN_EVERY = 100
 

@@ -10,7 +10,7 @@ import torch
 
 from agents.commands.evaluate import checkpoint_in
 from agents.commands.options import Sample
-from agents.registry import load_agent
+from agents.zoo import load_agent
 from diffusion_env.assembly import usable_device
 
 

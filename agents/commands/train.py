@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
-from agents.callbacks import Checkpoint, SamplerEvaluation, SamplerProgressBar
+from agents.algorithms.presets import PRESETS
 from agents.commands.options import Train
-from agents.config import describe
-from agents.presets import PRESETS
-from agents.registry import agent_class, load_agent
-from agents.run_folder import RunFolder, next_folder
+from agents.core.config import describe
+from agents.runs.callbacks import Checkpoint, SamplerEvaluation, SamplerProgressBar
+from agents.runs.folder import RunFolder, next_folder
+from agents.zoo import agent_class, load_agent
 from diffusion_env.assembly import usable_device
 from diffusion_env.critics.factory import CRITICS
-from diffusion_env.datasets import DATASETS, DIGITS
+from diffusion_env.data.named import DATASETS, DIGITS
 
 
 def run(options: Train, command: str) -> None:
@@ -96,7 +96,7 @@ def recorded_options(folder: RunFolder) -> Train:
 
 
 def callbacks(options: Train, folder: RunFolder, evaluation: SamplerEvaluation) -> list[BaseCallback]:
-    """Measurements before checkpoints (see `agents.callbacks`), then the bar that shows them."""
+    """Measurements before checkpoints (see `agents.runs.callbacks`), then the bar that shows them."""
     wanted: list[BaseCallback] = [evaluation, Checkpoint(folder.path, options.checkpoint_every)]
     return wanted + [SamplerProgressBar(evaluation)] * options.progress_bar
 

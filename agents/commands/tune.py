@@ -10,12 +10,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from agents.algorithms.presets import PRESETS
 from agents.commands.options import Train, Tune
 from agents.commands.train import absolute, env_kwargs
-from agents.persistence import versions
-from agents.presets import PRESETS
-from agents.trials import Problem
-from agents.tuning import Study, Trial
+from agents.core.persistence import versions
+from agents.tuning.study import Study, Trial
+from agents.tuning.trials import Problem
 from diffusion_env.assembly import usable_device
 from diffusion_env.checkpoints import write_json
 

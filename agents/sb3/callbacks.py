@@ -8,8 +8,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import SubprocVecEnv
 from torch import Tensor
 
-from agents.callbacks import CURVE_SEED, IterationCallback, SamplerEvaluation
-from agents.config import AgentConfig
+from agents.core.config import AgentConfig
+from agents.runs.callbacks import CURVE_SEED, IterationCallback, SamplerEvaluation
 from agents.sb3.counting import NetworkEvaluations
 from agents.sb3.samplers import sb3_sampler, world_of
 

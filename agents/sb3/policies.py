@@ -19,10 +19,11 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
-from agents.rollout import required_denoiser
+from agents.core.rollout import required_denoiser
 from agents.sb3.vec_env import DDPMShortcutVecEnv
-from diffusion_env.denoisers import Denoiser, EpsMLP
-from diffusion_env.tables import StepTable
+from diffusion_env.denoisers.mlp import EpsMLP
+from diffusion_env.samplers.denoiser import Denoiser
+from diffusion_env.samplers.tables import StepTable
 
 
 class ParticleFeatures(BaseFeaturesExtractor):

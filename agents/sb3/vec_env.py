@@ -15,9 +15,9 @@ from torch import Tensor
 
 from diffusion_env import ENV_ID
 from diffusion_env.critics import Critic
-from diffusion_env.datasets import Dataset
-from diffusion_env.denoisers import Denoiser
-from diffusion_env.tables import StepTable
+from diffusion_env.data.dataset import Dataset
+from diffusion_env.samplers.denoiser import Denoiser
+from diffusion_env.samplers.tables import StepTable
 from diffusion_env.vector_env import DDPMShortcutVectorEnv
 
 DEFAULT_NUM_ENVS = 1024

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from diffusion_env.critics.base import Penalty
 from diffusion_env.critics.trained import TrainedCritic
-from diffusion_env.networks import ConditionedMLP
+from diffusion_env.networks.layers import ConditionedMLP
 
 TIME_FEATURES = 8
 

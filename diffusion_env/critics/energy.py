@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_env.critics.trained import TrainedCritic
-from diffusion_env.networks import FourierFeatures, mlp
+from diffusion_env.networks.layers import FourierFeatures, mlp
 
 
 class EnergyCritic(TrainedCritic):

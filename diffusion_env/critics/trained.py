@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_env.critics.base import Critic, Penalty
-from diffusion_env.networks import mlp
+from diffusion_env.networks.layers import mlp
 
 PIECE = 1024
 """Events that are scored at once on a CPU where no gradient is wanted: the layers of more would leave its cache."""

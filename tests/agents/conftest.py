@@ -10,15 +10,15 @@ import torch
 from stable_baselines3.common.logger import KVWriter, Logger
 from torch import nn
 
-from agents.config import AgentConfig
-from agents.ipm_agent import IPMAgent
-from agents.presets import preset
-from agents.registry import agent_class
-from agents.trials import Problem
+from agents.algorithms.presets import preset
+from agents.core.config import AgentConfig
+from agents.core.ipm_agent import IPMAgent
+from agents.tuning.trials import Problem
+from agents.zoo import agent_class
 from diffusion_env.critics import EnergyCritic
-from diffusion_env.datasets import Dataset
-from diffusion_env.denoisers import EpsMLP
-from diffusion_env.schedules import make_schedule
+from diffusion_env.data.dataset import Dataset
+from diffusion_env.denoisers.mlp import EpsMLP
+from diffusion_env.samplers.schedules import make_schedule
 
 MEAN, STD = (1.0, -0.5), 0.5
 

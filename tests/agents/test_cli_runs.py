@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from agents import SFTPG
+from agents.algorithms.presets import PRESETS
 from agents.cli import main
 from agents.commands.train import recorded_options
-from agents.presets import PRESETS
-from agents.registry import agent_class, load_agent
-from agents.run_folder import RunFolder
+from agents.runs.folder import RunFolder
+from agents.zoo import agent_class, load_agent
 from diffusion_env.checkpoints import load_checkpoint
-from diffusion_env.denoisers import EpsMLP
+from diffusion_env.denoisers.mlp import EpsMLP
 
 ITERATION = 4 * 2 * 5  # environment steps: 4 environments, K = 2, n_critic = 5
 
@@ -124,7 +124,7 @@ def test_resume_equals_the_uninterrupted_run(
 
 def interrupt_in_iteration_3(run: RunFolder) -> None:
     """Start the run in this folder anew, with its own options, and stop it as a kill would."""
-    from agents.callbacks import Checkpoint, IterationCallback, SamplerEvaluation
+    from agents.runs.callbacks import Checkpoint, IterationCallback, SamplerEvaluation
 
     class Kill(IterationCallback):
         def _on_step(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.grids import FLOOR, REFERENCES, UNTOUCHED, Entry, Grid, Run, Task
+from benchmarks.comparison.grids import FLOOR, REFERENCES, UNTOUCHED, Entry, Grid, Run, Task
 from diffusion_env.checkpoints import write_json
 
 ROLL, RING = Task("swiss_roll", 10), Task("gaussians8", 2)

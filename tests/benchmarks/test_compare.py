@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from agents.callbacks import CURVE_SEED
-from agents.presets import PRESETS
+from agents.algorithms.presets import PRESETS
+from agents.runs.callbacks import CURVE_SEED
 from benchmarks import compare, toy
-from benchmarks.grids import GRIDS, NUM_ENVS, REFERENCES, TUNED, Entry, Run, Task
-from benchmarks.measuring import ON_EVERY_SET, ON_FIRST_SET
-from benchmarks.protocol import Protocol
-from benchmarks.training import settings, train
+from benchmarks.comparison.grids import GRIDS, NUM_ENVS, REFERENCES, TUNED, Entry, Run, Task
+from benchmarks.comparison.measuring import ON_EVERY_SET, ON_FIRST_SET
+from benchmarks.comparison.protocol import Protocol
+from benchmarks.comparison.training import settings, train
 from diffusion_env.checkpoints import write_json
 
 SMALL = Protocol(2, num_samples=300, w1_samples=100, critic_steps=3, curve_points=3, curve_samples=300)
@@ -141,7 +141,7 @@ def test_a_diverged_run_is_a_result(algorithm, changes, config):
 def test_an_error_of_a_sound_sampler_is_no_divergence(monkeypatch):
     with pytest.raises(TypeError):
         train(Entry("broken", "ppo", {"n_steps": "many"}), TASK, 0, BUDGET, SMALL)
-    monkeypatch.setattr("agents.agent.Agent.on_step", lambda self, ended: 1 / 0)
+    monkeypatch.setattr("agents.core.agent.Agent.on_step", lambda self, ended: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         train(Entry("sft_pg", "sft_pg"), TASK, 0, BUDGET, SMALL)
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from benchmarks import toy
-from benchmarks.report import (
+from benchmarks.comparison.suite import TOY, find
+from benchmarks.comparison.toy_report import (
     README_END,
     README_START,
     compared,
@@ -16,7 +17,6 @@ from benchmarks.report import (
     write_readme,
     write_report,
 )
-from benchmarks.suite import TOY, find
 from diffusion_env.checkpoints import write_json
 
 ROWS = ("floor", "ddpm_10", "sft_pg_short", "published_sft_pg_b")

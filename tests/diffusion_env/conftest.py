@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from diffusion_env.datasets import Dataset, load_dataset
-from diffusion_env.denoisers import MixtureDenoiser
-from diffusion_env.schedules import make_schedule
+from diffusion_env.data.dataset import Dataset
+from diffusion_env.data.named import load_dataset
+from diffusion_env.denoisers.mixture import MixtureDenoiser
+from diffusion_env.samplers.schedules import make_schedule
 
 
 @pytest.fixture(scope="session")

@@ -20,13 +20,16 @@ from numpy.typing import NDArray
 import diffusion_env.env as env_module
 from diffusion_env.assembly import ACTION_BOUND
 from diffusion_env.critics import CRITICS, Critic, FrozenCritic, make_critic
-from diffusion_env.datasets import DATASETS, Dataset, load_dataset
-from diffusion_env.denoisers import EpsMLP, MixtureDenoiser, load_denoiser
+from diffusion_env.data.dataset import Dataset
+from diffusion_env.data.named import DATASETS, load_dataset
+from diffusion_env.denoisers.loading import load_denoiser
+from diffusion_env.denoisers.mixture import MixtureDenoiser
+from diffusion_env.denoisers.mlp import EpsMLP
 from diffusion_env.env import DDPMShortcutEnv
 from diffusion_env.process import CRITIC_BATCH, ActionMode
-from diffusion_env.sampling import walk
-from diffusion_env.schedules import make_schedule
-from diffusion_env.tables import SAMPLERS, make_table
+from diffusion_env.samplers.named import SAMPLERS, make_table
+from diffusion_env.samplers.schedules import make_schedule
+from diffusion_env.samplers.walk import walk
 from diffusion_env.vector_env import DDPMShortcutVectorEnv
 
 ID = "DDPMShortcut-v0"

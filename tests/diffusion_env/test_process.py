@@ -12,12 +12,12 @@ from torch import Tensor
 from diffusion_env.checkpoints import load_checkpoint, save_checkpoint
 from diffusion_env.critics import Critic, FrozenCritic, make_critic
 from diffusion_env.critics.base import Penalty
-from diffusion_env.datasets import Dataset
-from diffusion_env.denoisers import MixtureDenoiser
+from diffusion_env.data.dataset import Dataset
+from diffusion_env.denoisers.mixture import MixtureDenoiser
 from diffusion_env.process import CRITIC_BATCH, REWARD_BATCH, ActionMode, DenoisingProcess, Outcome
-from diffusion_env.sampling import walk
-from diffusion_env.schedules import make_schedule
-from diffusion_env.tables import make_table
+from diffusion_env.samplers.named import make_table
+from diffusion_env.samplers.schedules import make_schedule
+from diffusion_env.samplers.walk import walk
 
 
 def make_process(

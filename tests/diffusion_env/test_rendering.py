@@ -10,8 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from diffusion_env import rendering
-from diffusion_env.datasets import Dataset, load_dataset
-from diffusion_env.denoisers import MixtureDenoiser
+from diffusion_env.data.dataset import Dataset
+from diffusion_env.data.named import load_dataset
+from diffusion_env.denoisers.mixture import MixtureDenoiser
 from diffusion_env.env import DDPMShortcutEnv
 from diffusion_env.rendering import image_grid, is_image, render_particles
 from diffusion_env.vector_env import DDPMShortcutVectorEnv

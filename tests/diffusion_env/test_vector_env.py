@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from scipy.stats import ks_2samp
 
 from diffusion_env.critics import CRITICS, FrozenCritic
-from diffusion_env.datasets import Dataset
-from diffusion_env.denoisers import MixtureDenoiser
+from diffusion_env.data.dataset import Dataset
+from diffusion_env.denoisers.mixture import MixtureDenoiser
 from diffusion_env.env import DDPMShortcutEnv
 from diffusion_env.vector_env import DDPMShortcutVectorEnv
 

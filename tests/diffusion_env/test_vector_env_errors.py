@@ -9,7 +9,7 @@ import torch
 from gymnasium.vector import AutoresetMode
 
 from diffusion_env.critics import load_critic, make_critic
-from diffusion_env.datasets import Dataset
+from diffusion_env.data.dataset import Dataset
 from diffusion_env.vector_env import DDPMShortcutVectorEnv
 
 

@@ -17,7 +17,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.wrappers import TransformAction, TransformObservation, TransformReward, vector
 
 import diffusion_env
-from diffusion_env.datasets import Dataset, load_dataset
+from diffusion_env.data.dataset import Dataset
+from diffusion_env.data.named import load_dataset
 
 PAGE = Path(diffusion_env.__file__).parent / "RECIPES.md"
 TABLE = re.compile(r"(<!-- wrappers: .*? -->\n).*?(<!-- end of wrappers -->)", flags=re.DOTALL)

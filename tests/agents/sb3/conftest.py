@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from agents.sb3.vec_env import DDPMShortcutVecEnv
-from diffusion_env.datasets import Dataset
-from diffusion_env.denoisers import EpsMLP
-from diffusion_env.schedules import make_schedule
+from diffusion_env.data.dataset import Dataset
+from diffusion_env.denoisers.mlp import EpsMLP
+from diffusion_env.samplers.schedules import make_schedule
 
 NUM_ENVS, NUM_STEPS = 6, 3
 

@@ -13,7 +13,7 @@ from agents.sb3.callbacks import CriticSchedule, SB3Evaluation
 from agents.sb3.counting import NetworkEvaluations
 from agents.sb3.samplers import sb3_sampler
 from agents.sb3.vec_env import DDPMShortcutVecEnv
-from diffusion_env.metrics import sliced_wasserstein
+from diffusion_env.evaluation.metrics import sliced_wasserstein
 
 MakeEnv = Callable[..., DDPMShortcutVecEnv]
 NUM_ENVS, NUM_STEPS = 6, 3

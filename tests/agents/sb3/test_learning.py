@@ -10,8 +10,8 @@ from torch import Tensor
 from agents.sb3.policies import DenoisingActorCriticPolicy, denoising_policy_kwargs
 from agents.sb3.samplers import sb3_sampler
 from agents.sb3.vec_env import DDPMShortcutVecEnv
-from diffusion_env.metrics import sliced_wasserstein
-from diffusion_env.sampling import sample
+from diffusion_env.evaluation.metrics import sliced_wasserstein
+from diffusion_env.samplers.walk import sample
 
 MakeEnv = Callable[..., DDPMShortcutVecEnv]
 NUM_ENVS, NUM_STEPS = 64, 3

@@ -11,10 +11,10 @@ from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.utils import obs_as_tensor
 from torch import Tensor, nn
 
-from agents.policy import DenoisingPolicy
+from agents.core.policy import DenoisingPolicy
 from agents.sb3.policies import DenoisingActorCriticPolicy, denoising_policy_kwargs
 from agents.sb3.vec_env import DDPMShortcutVecEnv
-from diffusion_env.denoisers import EpsMLP
+from diffusion_env.denoisers.mlp import EpsMLP
 
 MakeEnv = Callable[..., DDPMShortcutVecEnv]
 NUM_STEPS, BATCH = 3, 24

@@ -14,7 +14,7 @@ from torch import Tensor
 from agents.sb3.samplers import sb3_sampler, world_of
 from agents.sb3.starts import start_at_pretrained, unit_noise
 from agents.sb3.vec_env import DDPMShortcutVecEnv
-from diffusion_env.sampling import sample as walk_of_the_table
+from diffusion_env.samplers.walk import sample as walk_of_the_table
 
 MakeEnv = Callable[..., DDPMShortcutVecEnv]
 NUM_STEPS = 3

@@ -1,0 +1,57 @@
+r"""DxDP: the gradient of the next state's value, one reparametrised step at a time.
+
+    x' = mean_theta(x[k]) + std[k] z,    z ~ N(0, I)
+    loss = - mean over k [ V(x', k + 1) + tau_1 H_k - tau_2 |x' - x[k]|^2 / 2 ],    V(., K) = f
+
+Letters: H_k the entropy of a step; tau_1 entropy_coef; tau_2 velocity_coef; f, V, x[k], K as in
+`agents.core.ipm_agent`. Source: diffusion by dynamic programming of DxMI, Yoon et al., NeurIPS 2024, arXiv
+2407.00626. V is regressed on f(x_0) less the velocity costs on the way there (they bootstrap instead); the entropies
+to come do not depend on the state, so they are left out of V. Nothing is propagated through the chain: a step is only
+as good as V's slope.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from agents.algorithms.config import DxDPConfig
+from agents.core.ipm_agent import IPMAgent
+from agents.core.losses import Loss, ratio_error, velocity_cost
+from agents.core.rollout import Trajectories
+
+
+class DxDP(IPMAgent):
+    """One-step value gradient; options in `DxDPConfig`."""
+
+    name = "dxdp"
+    config_class = DxDPConfig
+    config: DxDPConfig
+
+    def value_target(self, newest: Trajectories, score: Tensor) -> Tensor:
+        """f(x_0) less tau_2 times the velocity cost from step k on, (K, B); (B,) without velocity cost."""
+        if self.config.velocity_coef == 0:
+            return score
+        cost = velocity_cost(newest.xs[:-1], newest.xs[1:], len(self.policy.shape))  # (K, B)
+        return score - self.config.velocity_coef * cost.flip(0).cumsum(0).flip(0)
+
+    def policy_loss(self, batch: Trajectories, advantage: Tensor | None, first: bool) -> Loss:
+        """- mean[ V(x', k + 1) ] at every state of the buffer, with a fresh draw x' for each."""
+        c, x = self.config, batch.xs[:-1]
+        law = self.policy(x, self.rows)
+        x_next = law.sample(self.generator)
+        value = self._next_value(x_next).mean()
+        metrics = {"value_gradient_loss": -value.detach(), "entropy": law.entropy().mean().detach()}
+        if first:
+            metrics["ratio_error"] = ratio_error(law.log_prob(batch.xs[1:]), batch.log_prob)
+        loss = -value
+        if c.entropy_coef:
+            loss = loss - c.entropy_coef * law.entropy().mean()
+        if c.velocity_coef:
+            loss = loss + c.velocity_coef * velocity_cost(x, x_next, len(self.policy.shape)).mean()
+        return self.with_kl((loss, metrics), law, x, self.rows)
+
+    def _next_value(self, x_next: Tensor) -> Tensor:
+        """V(x[k+1], k + 1) (K, n) of x_next (K, n, *shape); after the last step that is f."""
+        final = self.envs.critic(x_next[-1:])
+        return torch.cat([self.value(x_next[:-1], self.rows[1:]), final]) if len(x_next) > 1 else final

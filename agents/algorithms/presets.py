@@ -1,0 +1,99 @@
+"""The named algorithms: a table of configurations, each with the paper it stands for.
+
+Rows differ only where the papers differ. Where a paper's own numbers (batch, step size) belong to images, the row
+keeps the step sizes of `sft_pg`; `sft_pg_paper` is the one row that repeats a published setting in full.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from agents.algorithms.config import DxDPConfig, PathwiseConfig, PolicyGradientConfig
+from agents.core.config import AgentConfig
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One named algorithm."""
+
+    agent: str
+    """Name of the agent, a key of `AGENTS`."""
+    config: AgentConfig
+    """Its hyper-parameters."""
+    source: str
+    """Where it comes from."""
+
+
+AGENTS: dict[str, str] = {
+    "reinforce": "Reinforce",
+    "sft_pg": "SFTPG",
+    "ddpo": "DDPO",
+    "dpok": "DPOK",
+    "grpo": "GRPO",
+    "rwr": "RWR",
+    "dxdp": "DxDP",
+    "pathwise": "Pathwise",
+}
+"""Name of an agent, which is also the name of its module, and its class."""
+
+_SFT_PG = PolicyGradientConfig()
+
+PRESETS: dict[str, Preset] = {
+    "reinforce": Preset(
+        "reinforce",
+        replace(_SFT_PG, baseline="none"),
+        "Williams 1992; DDPO-SF of Black et al., ICLR 2024, arXiv 2305.13301",
+    ),
+    "sft_pg": Preset("sft_pg", _SFT_PG, "Fan & Lee, ICML 2023, arXiv 2301.13362, algorithm 1, with our step sizes"),
+    "sft_pg_paper": Preset(
+        "sft_pg",
+        PolicyGradientConfig(
+            minibatch_size=128,
+            gae_lambda=1.0,
+            learning_rate=5e-5,
+            critic_learning_rate=1e-3,
+            value_learning_rate=1e-3,
+            adam_beta1=0.9,
+            adam_beta2=0.999,
+            lr_schedule="constant",
+            max_grad_norm=None,
+            ema_decay=0.0,
+            value_width=256,
+        ),
+        "Fan & Lee, ICML 2023, the swiss-roll setting of their code: 4,800 policy steps of 128 transitions",
+    ),
+    "ddpo": Preset(
+        "ddpo",
+        replace(_SFT_PG, baseline="none", surrogate="clip", advantage_normalization="batch", n_generator=4),
+        "DDPO-IS of Black et al., ICLR 2024, arXiv 2305.13301",
+    ),
+    "dpok": Preset("dpok", replace(_SFT_PG, kl_coef=0.01), "Fan et al., NeurIPS 2023, arXiv 2305.16381"),
+    "grpo": Preset(
+        "grpo",
+        replace(
+            _SFT_PG,
+            baseline="group",
+            group_size=8,
+            surrogate="clip",
+            advantage_normalization="group",
+            kl_coef=0.001,
+            n_generator=4,
+        ),
+        "Flow-GRPO, Liu et al. 2025, arXiv 2505.05470",
+    ),
+    "rwr": Preset(
+        "rwr",
+        replace(_SFT_PG, baseline="none", surrogate="regression", advantage_normalization="batch"),
+        "Peters & Schaal 2007; the RWR baseline of Black et al., ICLR 2024",
+    ),
+    "dxdp": Preset("dxdp", DxDPConfig(), "DxMI, Yoon et al., NeurIPS 2024, arXiv 2407.00626"),
+    "pathwise": Preset("pathwise", PathwiseConfig(), "DRaFT-K, Clark et al., ICLR 2024, arXiv 2309.17400"),
+}
+
+
+def preset(name: str, **changes: Any) -> AgentConfig:
+    """The configuration of the algorithm called ``name``, with ``changes``; ValueError lists the names there are."""
+    if name not in PRESETS:
+        raise ValueError(f"Unknown algorithm {name!r}. Choose one of {list(PRESETS)}.")
+    return replace(PRESETS[name].config, **changes)

@@ -1,0 +1,1 @@
+"""Runs: what watches a training run and what it leaves on disk."""

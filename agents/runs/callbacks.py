@@ -1,0 +1,273 @@
+"""stable-baselines3 callbacks: how good the sampler is while it trains, checkpoints, and a progress bar.
+
+They hook into the ends of rollouts, where an agent stands between two iterations; put `SamplerEvaluation` before
+`Checkpoint`, so that a sampler found to have diverged is not saved over the last good one.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
+from stable_baselines3.common.logger import Image
+from torch import Tensor
+
+from diffusion_env.config import EvaluationConfig
+from diffusion_env.data.dataset import Dataset
+from diffusion_env.evaluation.metrics import off_support, sliced_wasserstein
+from diffusion_env.evaluation.protocol import draw_fresh, support_radius
+
+CURVE_SEED = 10_000
+"""Curves are measured on points of this seed; reported tables use the seeds 0, 1, 2, ... of `EvaluationConfig`."""
+CHECKPOINT = "checkpoint.safetensors"
+PICTURED = 4_000
+
+SeededSample = Callable[[int, int], Tensor]
+"""(n, seed) -> n samples (n, *shape) in data units."""
+
+
+class Measurement(NamedTuple):
+    """One point of the learning curve."""
+
+    num_timesteps: int
+    sw2: float  # data units
+    off_support: float  # share of the samples
+    train_seconds: float
+    train_cpu_seconds: float
+
+
+def _now() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
+
+
+class TrainingClock:
+    """Wall and processor seconds since ``start``, without those spent ``paused``."""
+
+    def __init__(self, now: Callable[[], tuple[float, float]] = _now) -> None:
+        self._now = now
+        self._started = self._stopped = (0.0, 0.0)
+        self._running = False
+
+    def start(self) -> None:
+        """Begin at zero."""
+        self._started, self._running = self._now(), True
+
+    def stop(self) -> None:
+        """Keep the present reading."""
+        self._stopped, self._running = self._now(), False
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Do not count what happens inside."""
+        entered = self._now()
+        try:
+            yield
+        finally:
+            if self._running:
+                left = self._now()
+                self._started = self._started[0] + left[0] - entered[0], self._started[1] + left[1] - entered[1]
+
+    @property
+    def seconds(self) -> float:
+        """Wall seconds."""
+        return self._read()[0]
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Processor seconds of all threads of this process."""
+        return self._read()[1]
+
+    def _read(self) -> tuple[float, float]:
+        wall, cpu = self._now() if self._running else self._stopped
+        return wall - self._started[0], cpu - self._started[1]
+
+
+class IterationCallback(BaseCallback):
+    """Counts iterations (for stable-baselines3's algorithms: rollouts) and knows whether one is under way."""
+
+    iteration = 0
+    _inside = False
+
+    def _on_training_start(self) -> None:
+        self.iteration, self._inside = getattr(self.model, "iteration", 0), False
+
+    def _on_rollout_start(self) -> None:
+        self._inside = True
+
+    def _on_rollout_end(self) -> None:
+        self.iteration, self._inside = self.iteration + 1, False
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _in_order(self) -> bool:
+        """False where an exception tears the run out of an iteration: the model is then neither old nor new."""
+        return not self._inside or sys.exc_info()[0] is None
+
+
+class SamplerEvaluation(IterationCallback):
+    """Measures the sampler every so many iterations, at the start and at the end.
+
+    Logs eval/sw2 (data units), eval/off_support (share of the samples), a picture eval/samples for tensorboard, and
+    time/train_seconds and time/train_cpu_seconds, which leave out what the measurement itself takes. The samples come
+    from a generator of their own, so a run with this callback is bit for bit the run without it.
+
+    Args:
+        every_iterations: iterations from one measurement to the next.
+        num_samples: samples, and fresh points they are compared with (fewer for small files).
+        seed: of the samples, the fresh points and the directions; the same in every measurement.
+        sample: what draws samples; None takes the agent's own ``sample(n, seed)``. For an algorithm of
+            stable-baselines3, which has none, give a function that walks its policy.
+        dataset: what they are compared with; None takes the training environments' own.
+    """
+
+    def __init__(
+        self,
+        every_iterations: int,
+        num_samples: int = 10_000,
+        seed: int = CURVE_SEED,
+        sample: SeededSample | None = None,
+        dataset: Dataset | None = None,
+    ) -> None:
+        super().__init__()
+        self.every_iterations, self.seed = _at_least_one("every_iterations", every_iterations), seed
+        self.config = EvaluationConfig(num_samples=num_samples, seeds=(seed,))
+        self.clock, self.history = TrainingClock(), list[Measurement]()
+        self._sample, self._dataset = sample, dataset
+
+    @property
+    def dataset(self) -> Dataset:
+        """What the samples are compared with."""
+        return self._dataset or self.training_env.dataset  # type: ignore[attr-defined]
+
+    def _on_training_start(self) -> None:
+        super()._on_training_start()
+        self.points = draw_fresh(self.dataset, self.config, self.seed)
+        self.radius = support_radius(self.points, self.dataset, self.config)
+        self.clock.start()
+        if self.model.num_timesteps == 0:
+            self.measure()
+
+    def _on_rollout_end(self) -> None:
+        super()._on_rollout_end()
+        if self.iteration % self.every_iterations == 0:
+            self.measure()
+
+    def _on_training_end(self) -> None:
+        self.clock.stop()
+        measured = self.history[-1].num_timesteps if self.history else None
+        if self._in_order() and measured != self.model.num_timesteps:
+            self.measure()
+
+    def measure(self) -> Measurement:
+        """Measure now, log and remember; FloatingPointError if a sample is not finite."""
+        with self.clock.paused():
+            samples = self._draw()
+            point = self._compare(samples)
+            self.history.append(point)
+            self._log(point, samples)
+        return point
+
+    def _draw(self) -> Tensor:
+        draw: SeededSample = self._sample or self.model.sample  # type: ignore[attr-defined]
+        samples = draw(len(self.points.reference), self.seed)
+        bad = int((~samples.flatten(1).isfinite().all(1)).sum())
+        if bad:
+            raise FloatingPointError(
+                f"{bad} of {len(samples)} samples are NaN or infinite in iteration {self.iteration}: the sampler has "
+                "diverged. Lower the learning rates or clip the gradient (max_grad_norm)."
+            )
+        return samples
+
+    def _compare(self, samples: Tensor) -> Measurement:
+        directions = torch.Generator(samples.device).manual_seed(self.seed)
+        return Measurement(
+            self.model.num_timesteps,
+            sliced_wasserstein(samples, self.points.reference, directions, self.config.num_projections),
+            off_support(samples, self.points.support, self.radius),
+            self.clock.seconds,
+            self.clock.cpu_seconds,
+        )
+
+    def _log(self, point: Measurement, samples: Tensor) -> None:
+        if not self.logger.output_formats:  # nobody looks, and the picture takes longer than the measurement
+            return
+        from agents.runs.figures import AFTER, Panel, pixels, samples_figure
+
+        panel = Panel(samples[:PICTURED].numpy(force=True), f"SW2 {point.sw2:.4f}", AFTER)
+        picture = pixels(samples_figure([panel], self.points.reference[:PICTURED].numpy(force=True)))
+        self.logger.record("eval/sw2", point.sw2)
+        self.logger.record("eval/off_support", point.off_support)
+        self.logger.record("eval/samples", Image(picture, "HWC"), exclude=("stdout", "log", "json", "csv"))
+        self.logger.record("time/train_seconds", point.train_seconds)
+        self.logger.record("time/train_cpu_seconds", point.train_cpu_seconds)
+        self.logger.record("time/total_timesteps", point.num_timesteps)
+        self.logger.dump(point.num_timesteps)
+
+
+class Checkpoint(IterationCallback):
+    """Writes ``folder/checkpoint.safetensors`` between iterations, at the start and at the end; each write is atomic.
+
+    Due after ``every_iterations`` or ``every_seconds``, whichever comes first; None never. Whatever stops the run, the
+    file is whole and ``Agent.load(file).resume()`` goes on from there. For agents; stable-baselines3's algorithms
+    have its CheckpointCallback.
+    """
+
+    def __init__(
+        self, folder: str | Path, every_iterations: int | None = 100, every_seconds: float | None = None
+    ) -> None:
+        super().__init__()
+        if every_iterations is not None:
+            _at_least_one("every_iterations", every_iterations)
+        self.path = Path(folder) / CHECKPOINT
+        self.every_iterations, self.every_seconds = every_iterations, every_seconds
+
+    def _on_training_start(self) -> None:
+        super()._on_training_start()
+        self.write()
+
+    def _on_rollout_end(self) -> None:
+        super()._on_rollout_end()
+        if self._due():
+            self.write()
+
+    def _on_training_end(self) -> None:
+        if self._in_order():
+            self.write()
+
+    def _due(self) -> bool:
+        by_count = self.every_iterations is not None and self.iteration % self.every_iterations == 0
+        return by_count or (self.every_seconds is not None and time.monotonic() - self._written >= self.every_seconds)
+
+    def write(self) -> None:
+        """Write now; CheckpointError if that fails, and the file before it stays."""
+        self.model.save(self.path)
+        self._written = time.monotonic()
+
+
+class SamplerProgressBar(ProgressBarCallback):
+    """stable-baselines3's progress bar with the newest SW2 of ``evaluation`` in front."""
+
+    def __init__(self, evaluation: SamplerEvaluation) -> None:
+        super().__init__()
+        self.evaluation = evaluation
+
+    def _on_training_start(self) -> None:
+        super()._on_training_start()
+        self._on_rollout_end()
+
+    def _on_rollout_end(self) -> None:
+        if self.evaluation.history:
+            self.pbar.set_description(f"SW2 {self.evaluation.history[-1].sw2:.4f}", refresh=False)
+
+
+def _at_least_one(name: str, value: int) -> int:
+    if value < 1:
+        raise ValueError(f"{name} must be an integer >= 1; received {value!r}.")
+    return value

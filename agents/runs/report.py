@@ -1,0 +1,96 @@
+"""Rows of results: measured, put into a table, and the short form written to result.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from diffusion_env.assembly import reference_denoiser, usable_device
+from diffusion_env.config import EvaluationConfig
+from diffusion_env.data.named import load_dataset
+from diffusion_env.evaluation.protocol import evaluate, floor
+from diffusion_env.samplers.named import make_table
+from diffusion_env.samplers.tables import StepTable
+from diffusion_env.samplers.walk import sample
+
+Row = dict[str, Any]
+SHORT = ("name", "num_steps", "sw2_mean", "sw2_low", "sw2_high", "w1_mean", "off_support")
+
+
+def split_sampler(text: str) -> tuple[str, int]:
+    """("ddpm", 100) from "ddpm-100"; ValueError for another form."""
+    name, dash, steps = text.rpartition("-")
+    if not dash or not steps.isdecimal():
+        raise ValueError(f"A sampler is written NAME-STEPS, for example ddpm-100 or ddim-10; received {text!r}.")
+    return name, int(steps)
+
+
+def row_name(sampler: str, num_steps: int) -> str:
+    """As it stands in tables: DDPM-100."""
+    return f"{sampler.upper().replace('_', '-')}-{num_steps}"
+
+
+def untouched_rows(
+    dataset: str,
+    denoiser: str | None,
+    samplers: Sequence[str],
+    config: EvaluationConfig,
+    device: str = "cpu",
+    threads: int = 1,
+) -> tuple[list[Row], Row]:
+    """A row for each of ``samplers`` ("ddpm-100") of the pretrained network as it is, and the floor.
+
+    Takes and returns plain values, so that another process can be asked for it.
+    """
+    torch.set_num_threads(threads)
+    data = load_dataset(dataset).to(usable_device(device))
+    network = reference_denoiser(denoiser, data)
+    if network is None:
+        raise ValueError(
+            f"The data set {data.name!r} has no shipped network. Pretrain one (`ddpm-shortcut pretrain --dataset ... "
+            "--output net.safetensors`) and give it with --denoiser."
+        )
+    chosen = [split_sampler(text) for text in samplers]
+    tables = [make_table(name, network.schedule, steps).to(data.device) for name, steps in chosen]
+
+    def measured(table: StepTable) -> Row:
+        return evaluate(lambda n, generator: data.to_data(sample(table, network, n, generator)), data, config)
+
+    rows = [
+        {"name": row_name(name, steps), "num_steps": steps, **measured(table)}
+        for (name, steps), table in zip(chosen, tables, strict=True)
+    ]
+    return rows, {"name": "floor", "num_steps": None, **floor(data, config)}
+
+
+def short(row: Mapping[str, Any]) -> Row:
+    """The keys of a row that result.json promises."""
+    return {key: row[key] for key in SHORT}
+
+
+def format_table(rows: Sequence[Mapping[str, Any]], floor_row: Mapping[str, Any]) -> str:
+    """Rows and the floor as text: SW2 and W1 in 1e-2 data units, and SW2 as a multiple of the floor's."""
+    heading = ("sampler", "SW2 x 1e-2", "95 % interval", "x floor", "W1 x 1e-2", "off support")
+    body = [_cells(row, floor_row["sw2_mean"]) for row in (*rows, floor_row)]
+    widths = [max(len(cells[i]) for cells in (heading, *body)) for i in range(len(heading))]
+    lines = ["   ".join(_aligned(cells, widths)).rstrip() for cells in (heading, *body)]
+    rule = "-" * (sum(widths) + 3 * (len(widths) - 1))
+    return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+
+
+def _cells(row: Mapping[str, Any], floor_sw2: float) -> tuple[str, ...]:
+    interval = "" if row["sw2_low"] is None else f"{100 * row['sw2_low']:.2f} ... {100 * row['sw2_high']:.2f}"
+    return (
+        row["name"],
+        f"{100 * row['sw2_mean']:.2f}",
+        interval,
+        f"{row['sw2_mean'] / floor_sw2:.2f}",
+        f"{100 * row['w1_mean']:.2f}",
+        f"{100 * row['off_support']:.2f} %",
+    )
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
+    return [cells[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True))]

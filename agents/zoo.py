@@ -1,0 +1,37 @@
+"""Agents by name, and whatever agent a file holds."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from agents.algorithms.presets import AGENTS
+from diffusion_env.checkpoints import CheckpointError, load_checkpoint
+
+if TYPE_CHECKING:
+    from agents.core.ipm_agent import IPMAgent
+
+
+def agent_class(name: str) -> type[IPMAgent]:
+    """The class of the agent called ``name``; ValueError lists the names there are."""
+    if name not in AGENTS:
+        raise ValueError(f"Unknown agent {name!r}. Choose one of {list(AGENTS)}.")
+    found: Any = getattr(import_module(f"agents.algorithms.{name}"), AGENTS[name])
+    return found
+
+
+def load_agent(path: str | Path, device: str | torch.device = "cpu", **options: Any) -> IPMAgent:
+    """The agent saved at ``path``, of whatever class; ``options`` as `agents.core.agent.Agent.load`.
+
+    Raises CheckpointError for a file that holds no agent.
+    """
+    name = load_checkpoint(path)[1].get("agent")
+    if name not in AGENTS:
+        raise CheckpointError(
+            f"{path} holds {'no agent' if name is None else repr(name)}; agents are {list(AGENTS)}. Give the "
+            "checkpoint of a training run."
+        )
+    return agent_class(name).load(path, device=device, **options)

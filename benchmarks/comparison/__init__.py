@@ -1,0 +1,1 @@
+"""Grids of runs: algorithms, tasks, seeds, and their reports."""

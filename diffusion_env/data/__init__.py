@@ -1,0 +1,1 @@
+"""Data sets: named ones, and a user's own points and images."""

@@ -1,0 +1,127 @@
+"""A data set: training and held-out points, and the map between network and data units.
+
+Two units are in use. *Data units* are those of the source (swiss roll / 20, pixel values 0..255): metrics are
+reported in them. *Network units* are what the sampler sees: about unit variance for points, [-1, 1] for
+images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.random import MT19937, RandomState, SeedSequence
+from numpy.typing import NDArray
+from torch import Tensor
+
+Array = TypeVar("Array", Tensor, NDArray[Any])
+Draw = Callable[[int, RandomState], NDArray[np.float64]]
+
+# Branches of numpy's seed tree. A training pool and fresh points come from different branches, so no choice
+# of seeds can make them equal.
+TRAIN_BRANCH, HELD_OUT_BRANCH, FRESH_BRANCH = 0, 1, 2
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Training and held-out points, and the affine map between network and data units.
+
+    Points are tensors (*batch, *shape) of any rank. ``draw`` is set for generated sets only.
+    """
+
+    name: str
+    train: Tensor  # (N, *shape), network units
+    held_out: Tensor  # (M, *shape), network units, no point of ``train``
+    center: Tensor  # broadcasts against shape, data units
+    scale: float  # data units per network unit
+    modes: Tensor | None = None  # (num_modes, *shape), data units: the means of an equal-weight mixture
+    mode_std: float | None = None  # data units: the standard deviation of each component
+    support_radius: float | None = None  # data units: farther than this from all data is off the support
+    draw: Draw | None = None
+
+    def __post_init__(self) -> None:
+        if self.train.shape[1:] != self.held_out.shape[1:]:
+            raise ValueError(
+                f"Dataset {self.name!r} got training points of shape {tuple(self.train.shape[1:])} and "
+                f"held-out points of shape {tuple(self.held_out.shape[1:])}. Both must be (count, *shape) "
+                "with one shape."
+            )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one point."""
+        return tuple(self.train.shape[1:])
+
+    @property
+    def device(self) -> torch.device:
+        """Where the points are kept and drawn."""
+        return self.train.device
+
+    @property
+    def mode_radius(self) -> float | None:
+        """Data units: a sample within three standard deviations of a mean counts for its mode."""
+        return None if self.mode_std is None else 3.0 * self.mode_std
+
+    @property
+    def mixture(self) -> tuple[Tensor, float] | None:
+        """Means (num_modes, *shape) and standard deviation of the exact mixture, network units."""
+        if self.modes is None or self.mode_std is None:
+            return None
+        return self.from_data(self.modes), self.mode_std / self.scale
+
+    def sample(self, n: int, generator: torch.Generator | None = None, held_out: bool = False) -> Tensor:
+        """``n`` points (n, *shape) in network units, drawn with replacement on the data set's device."""
+        pool = self.held_out if held_out else self.train
+        return pool[torch.randint(len(pool), (n,), generator=generator, device=self.device)]
+
+    def to_data(self, x: Array) -> Array:
+        """Network units to data units; a tensor gives a tensor, a numpy array a numpy array."""
+        center: Array = self._center_like(x)
+        return x * self.scale + center
+
+    def from_data(self, x: Array) -> Array:
+        """Data units to network units; the inverse of ``to_data``."""
+        center: Array = self._center_like(x)
+        return (x - center) / self.scale
+
+    def _center_like(self, x: Array) -> Array:
+        return self.center.to(x.device) if isinstance(x, Tensor) else self.center.cpu().numpy()
+
+    def fresh(self, n: int, seed: int) -> Tensor:
+        """``n`` points (n, *shape) in data units, none of them a training point, on the data set's device.
+
+        A generated set draws new points; any other set takes held-out points without replacement, so the way
+        to get two disjoint sets is to ask for both at once and split them.
+
+        Raises:
+            ValueError: a set that cannot be generated has fewer than ``n`` held-out points.
+        """
+        if self.draw is not None:
+            points = self.draw(n, stream(seed, FRESH_BRANCH))
+            return torch.as_tensor(points, dtype=torch.float32).to(self.device)
+        if n > len(self.held_out):
+            raise ValueError(
+                f"{n} fresh points were asked of dataset {self.name!r}, which holds {len(self.held_out)} "
+                "held-out points and cannot generate more. Ask for fewer, or supply more data (a fifth is "
+                "held out)."
+            )
+        order = np.random.default_rng(seed).permutation(len(self.held_out))[:n]
+        return self.to_data(self.held_out[torch.as_tensor(order, device=self.device)])
+
+    def to(self, device: torch.device | str) -> Dataset:
+        """A copy on ``device``."""
+        return replace(
+            self,
+            train=self.train.to(device),
+            held_out=self.held_out.to(device),
+            center=self.center.to(device),
+            modes=None if self.modes is None else self.modes.to(device),
+        )
+
+
+def stream(seed: int, branch: int) -> RandomState:
+    """The random numbers of one branch of ``seed``'s tree."""
+    return RandomState(MT19937(SeedSequence(seed, spawn_key=(branch,))))

@@ -1,0 +1,1 @@
+"""Networks: how an event of some shape becomes numbers."""

@@ -1,0 +1,215 @@
+r"""The theorem the method rests on (Fan & Lee 2023, theorem 4.1), held where every term has a closed form.
+
+    grad_theta Phi(p_theta, q) = - E_p[ f*(x_0) sum_k grad_theta log p_theta(x[k+1] | x[k]) ]
+
+World: the denoiser is linear, eps = a * x + b, theta = (a, b), so every x[k] is Gaussian with a mean and a variance
+that follow from the step table. Data q: another Gaussian. Letters: m, s the mean and std of the samples x[K].
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from agents.core.advantages import advantages
+from agents.core.losses import score_function_loss
+from agents.core.policy import DenoisingPolicy, all_rows
+from agents.core.rollout import Trajectories, collect
+from diffusion_env import ENV_ID
+from diffusion_env.data.dataset import Dataset
+from diffusion_env.samplers.schedules import make_schedule
+from diffusion_env.samplers.tables import StepTable
+from diffusion_env.samplers.walk import walk
+from diffusion_env.vector_env import DDPMShortcutVectorEnv
+
+K, B, BATCHES = 4, 512, 60
+GAP = 0.8  # between the means of data and samples
+SIGMAS = 4.5  # of the Monte-Carlo mean; false alarms once in 10^5
+TABLE = StepTable(
+    "linear world",
+    x_coef=torch.tensor([1.3, 1.1, 1.05, 1.0]),
+    eps_coef=torch.tensor([-0.6, -0.5, -0.3, -0.2]),
+    std=torch.tensor([0.5, 0.4, 0.3, 0.2]),
+    time=torch.tensor([100.0, 60.0, 30.0, 5.0]),
+    start=1e-3,
+)
+Reward = Callable[[Tensor], Tensor]
+Baseline = Callable[[Tensor, Tensor], Tensor]
+
+
+class LinearDenoiser(nn.Module):
+    """eps = a * x + b, elementwise."""
+
+    schedule = make_schedule("cosine", 100)
+
+    def __init__(self, a: Tensor, b: Tensor) -> None:
+        super().__init__()
+        self.shape = tuple(a.shape)
+        self.a, self.b = nn.Parameter(a), nn.Parameter(b)
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        return self.a * x + self.b
+
+
+def sample_law(a: Tensor, b: Tensor, start_row: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """slope, offset, std with x[K] | x[start_row] ~ N(slope * x + offset, std^2)."""
+    slope, offset, variance = torch.ones_like(a), torch.zeros_like(a), torch.zeros_like(a)
+    for k in range(start_row, K):
+        gain = TABLE.x_coef[k] + TABLE.eps_coef[k] * a
+        slope, offset = gain * slope, gain * offset + TABLE.eps_coef[k] * b
+        variance = gain**2 * variance + TABLE.std[k] ** 2
+    return slope, offset, variance.sqrt()
+
+
+def mean_and_std(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    slope, offset, std = sample_law(a, b)
+    return offset, (slope**2 + std**2).sqrt()  # x[0] ~ N(0, 1)
+
+
+class World(NamedTuple):
+    """A sampler, a metric's witness f*, and the exact gradient of the metric by (a, b), flattened."""
+
+    policy: DenoisingPolicy
+    envs: DDPMShortcutVectorEnv
+    gradient: NDArray[np.float64]
+
+
+def make_world(a: Tensor, b: Tensor, witness: Reward, gradient: NDArray[np.float64]) -> World:
+    network = LinearDenoiser(a, b)
+    data = torch.zeros(20, *network.shape)
+    dataset = Dataset("unused", data, data, torch.zeros(network.shape), 1.0)
+    kwargs: dict[str, Any] = {"num_steps": K, "sampler": TABLE, "critic": witness, "train_critic": False}
+    envs = gym.make_vec(ENV_ID, num_envs=B, array_type="torch", dataset=dataset, denoiser=network, **kwargs)
+    assert isinstance(envs, DDPMShortcutVectorEnv)
+    return World(DenoisingPolicy(network, TABLE), envs, gradient)
+
+
+def wasserstein_world() -> World:
+    """W1 in one dimension: f* = x where the data lie to the right at equal std.
+
+    Its exact gradient: central differences of W1 = integral of |F_q^-1 - F_p^-1|, by quadrature in the quantiles.
+    """
+    theta = torch.tensor([[0.4], [-0.3]], dtype=torch.float64)
+    m, s = (float(v) for v in mean_and_std(theta[0], theta[1]))
+    u = (np.arange(20_000) + 0.5) / 20_000
+    z = torch.special.ndtri(torch.tensor(u)).numpy()
+
+    def w1(point: Tensor) -> float:
+        m_p, s_p = (float(v) for v in mean_and_std(point[0], point[1]))
+        return float(np.abs((m + GAP - m_p) + (s - s_p) * z).mean())
+
+    step = 1e-4 * torch.eye(2, dtype=torch.float64).unsqueeze(-1)
+    gradient = np.array([(w1(theta + h) - w1(theta - h)) / 2e-4 for h in step])
+    a, b = theta.float()
+    return make_world(a, b, lambda x: x[..., 0], gradient)
+
+
+def mmd_world() -> World:
+    """MMD of the linear kernel x.y in the plane: the distance of the means, f* = <direction, x>."""
+    theta = torch.tensor([[0.4, -0.2], [-0.3, 0.5]], dtype=torch.float64, requires_grad=True)
+    target = mean_and_std(theta[0], theta[1])[0].detach() + GAP * torch.tensor([0.6, -0.8])
+    (gradient,) = torch.autograd.grad((target - mean_and_std(theta[0], theta[1])[0]).norm(), theta)
+    direction = torch.tensor([0.6, -0.8])
+    a, b = theta.detach().float()
+    return make_world(a, b, lambda x: x @ direction, gradient.flatten().numpy())
+
+
+WORLDS = {"wasserstein": wasserstein_world, "mmd": mmd_world}
+
+
+def linear_denoiser(world: World) -> LinearDenoiser:
+    assert isinstance(world.policy.net, LinearDenoiser)
+    return world.policy.net
+
+
+def exact_value(world: World) -> Baseline:
+    """V(x[k], k) = E[f(x_0) | x[k]]: f is linear, so it is f of the conditional mean."""
+    network = linear_denoiser(world)
+    laws = [sample_law(network.a.detach(), network.b.detach(), k) for k in range(K)]
+    slope, offset = (torch.stack(parts).unsqueeze(1) for parts in list(zip(*laws, strict=True))[:2])
+    return lambda x, x_next: world.envs.critic(slope * x + offset)
+
+
+def no_baseline(x: Tensor, x_next: Tensor) -> Tensor:
+    return torch.zeros(x.shape[:2])
+
+
+def roll(world: World, seed: int) -> list[Trajectories]:
+    generator = torch.Generator().manual_seed(seed)
+    x, found = world.envs.reset(seed=seed)[0]["x"], []
+    for _ in range(BATCHES):
+        trajectories, x = collect(world.envs, world.policy, x, generator, lambda ended: True)
+        assert trajectories is not None
+        found.append(trajectories)
+    return found
+
+
+def estimates(world: World, baseline: Baseline, seed: int = 0, permute: bool = False) -> NDArray[np.float64]:
+    """The score-function estimate of grad Phi of every batch, (BATCHES, number of weights)."""
+    rows, gradients = all_rows(K, torch.device("cpu")), []
+    for t in roll(world, seed):
+        score = world.envs.critic(t.x0.roll(1, 0) if permute else t.x0)
+        advantage = advantages(baseline(t.xs[:-1], t.xs[1:]), score)
+        loss, _ = score_function_loss(world.policy(t.xs[:-1], rows).log_prob(t.xs[1:]), advantage)
+        parts = torch.autograd.grad(K * loss, list(world.policy.parameters()))  # the loss is a mean over the K steps
+        gradients.append(torch.cat([part.flatten() for part in parts]).double().numpy())
+    return np.stack(gradients)
+
+
+def agrees(found: NDArray[np.float64], exact: NDArray[np.float64]) -> bool:
+    """Whether the mean over batches lies within its Monte-Carlo interval of ``exact``, which must be a narrow one."""
+    error = found.std(axis=0, ddof=1) / np.sqrt(len(found))
+    assert np.all(SIGMAS * error < 0.5 * np.linalg.norm(exact)), "too few trajectories to tell anything"
+    rounding = 1e-5 * np.linalg.norm(exact)  # float32; a linear reward's pathwise gradient by b has no variance
+    return bool(np.all(np.abs(found.mean(axis=0) - exact) < SIGMAS * error + rounding))
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_the_policy_gradient_is_the_gradient_of_the_ipm(name: str) -> None:
+    world = WORLDS[name]()
+    found = estimates(world, no_baseline)
+    assert agrees(found, world.gradient)
+    # Negative controls: the reward's sign, half of the steps' sum, scores given to the wrong trajectories.
+    assert not agrees(-found, world.gradient)
+    assert not agrees(found / 2, world.gradient)
+    assert not agrees(estimates(world, no_baseline, permute=True), world.gradient)
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_the_value_baseline_is_unbiased_and_reduces_variance(name: str) -> None:
+    world = WORLDS[name]()
+    plain, with_value = estimates(world, no_baseline), estimates(world, exact_value(world), seed=1)
+    assert agrees(with_value, world.gradient)
+    assert with_value.var(axis=0).sum() < 0.5 * plain.var(axis=0).sum()
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_negative_control_a_baseline_that_sees_the_action_is_biased(name: str) -> None:
+    world = WORLDS[name]()
+    assert not agrees(estimates(world, lambda x, x_next: world.envs.critic(x_next)), world.gradient)
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_the_pathwise_gradient_is_the_same(name: str) -> None:
+    world, generator = WORLDS[name](), torch.Generator().manual_seed(0)
+    network, gradients = linear_denoiser(world), []
+    for _ in range(BATCHES):
+        start = torch.randn(B, *network.shape, generator=generator)
+        *_, x0 = walk(TABLE, network, start, generator)
+        parts = torch.autograd.grad(-world.envs.critic(x0).mean(), list(network.parameters()))
+        gradients.append(torch.cat([part.flatten() for part in parts]).double().numpy())
+    assert agrees(np.stack(gradients), world.gradient)
+
+
+def test_the_closed_form_law_of_the_samples() -> None:
+    world = wasserstein_world()
+    network = linear_denoiser(world)
+    x0 = torch.cat([t.x0 for t in roll(world, 3)])
+    m, s = mean_and_std(network.a.detach(), network.b.detach())
+    assert float(x0.mean()) == pytest.approx(float(m), abs=SIGMAS * float(s) / len(x0) ** 0.5)
+    assert float(x0.std()) == pytest.approx(float(s), rel=SIGMAS / (2 * len(x0)) ** 0.5)

@@ -1,0 +1,92 @@
+"""The demo, end to end on a budget of seconds: what it writes, and that a second one leaves the first alone."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agents.algorithms.config import PolicyGradientConfig
+from agents.commands.demo import PICTURE_SEED, run
+from agents.commands.options import BASELINES, Demo
+from agents.runs.callbacks import CURVE_SEED
+from diffusion_env.config import EvaluationConfig
+
+ROW = {"name", "num_steps", "sw2_mean", "sw2_low", "sw2_high", "w1_mean", "off_support"}
+
+
+def small_demo(points_file: Path, denoiser_file: Path, output: Path, parallel: bool = False) -> Demo:
+    return Demo(
+        output=output,
+        dataset=str(points_file),
+        denoiser=str(denoiser_file),
+        num_steps=2,
+        num_envs=4,
+        total_timesteps=480,
+        samplers=("ddpm-4", "ddim-2"),
+        measure_every=2,
+        parallel=parallel,
+        progress_bar=parallel,
+        algorithm=PolicyGradientConfig(value_width=8),
+        evaluation=EvaluationConfig(num_samples=60, w1_samples=50, seeds=(0, 1)),
+    )
+
+
+@pytest.fixture(scope="module")
+def demos(points_file: Path, denoiser_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The folders of a demo and of the one after it, which asked a second process to measure."""
+    folder = tmp_path_factory.mktemp("runs") / "demo"
+    for parallel in (False, True):
+        run(small_demo(points_file, denoiser_file, folder, parallel), "ddpm-shortcut demo")
+    return folder.with_name("demo-1"), folder
+
+
+def result_in(folder: Path) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    return result
+
+
+def test_the_result(demos: tuple[Path, Path]) -> None:
+    result = result_in(demos[1])
+    assert [row["name"] for row in result["rows"]] == ["DDPM-4", "DDIM-2", "SFT-PG-2"]
+    assert [row["num_steps"] for row in result["rows"]] == [4, 2, 2]
+    assert all(row.keys() == ROW for row in [*result["rows"], result["floor"]])
+    assert all(row["sw2_low"] <= row["sw2_mean"] <= row["sw2_high"] for row in result["rows"])
+    assert 0 < result["train_seconds"] <= result["wall_seconds"]
+    assert result["train_cpu_seconds"] > 0
+    assert {"python", "torch", "numpy"} <= result["versions"].keys()
+
+
+def test_the_folder(demos: tuple[Path, Path]) -> None:
+    for folder in demos:
+        for picture in ("samples.png", "curve.png"):
+            assert (folder / picture).read_bytes().startswith(b"\x89PNG")
+        assert {"config.json", "progress.json", "checkpoint.safetensors"} <= {path.name for path in folder.iterdir()}
+        assert list(folder.glob("events.out.tfevents.*"))
+
+
+def test_a_second_process_measures_the_same(demos: tuple[Path, Path]) -> None:
+    first, second = map(result_in, demos)
+    assert (first["rows"], first["floor"]) == (second["rows"], second["floor"])
+
+
+def test_the_table_is_printed(
+    points_file: Path, denoiser_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(small_demo(points_file, denoiser_file, tmp_path / "demo"), "ddpm-shortcut demo")
+    printed = capsys.readouterr().out
+    assert all(word in printed for word in ("DDPM-4", "DDIM-2", "SFT-PG-2", "floor", "off support", "CPU s"))
+
+
+def test_a_folder_that_is_no_run_is_left_alone(points_file: Path, denoiser_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("mine")
+    with pytest.raises(FileExistsError, match="never written over another"):
+        run(small_demo(points_file, denoiser_file, tmp_path), "ddpm-shortcut demo")
+    assert [path.name for path in tmp_path.iterdir()] == ["precious"]
+
+
+def test_the_demo_compares_with_what_was_asked_for() -> None:
+    demo = Demo()
+    assert (demo.dataset, demo.num_steps, demo.output) == ("swiss_roll", 10, Path("runs/demo"))
+    assert BASELINES == demo.samplers == ("ddpm-1000", "ddpm-100", "ddpm-10", "ddim-10")
+    assert {CURVE_SEED, PICTURE_SEED}.isdisjoint(demo.evaluation.seeds)

@@ -1,0 +1,148 @@
+"""What a saved agent holds, and the errors of files that are something else."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from agents.algorithms.config import PolicyGradientConfig
+from agents.algorithms.sft_pg import SFTPG
+from agents.core.persistence import versions
+from diffusion_env.checkpoints import CheckpointError, load_checkpoint
+from diffusion_env.critics import make_critic
+
+MakeAgent = Callable[..., SFTPG]
+World = dict[str, object]
+CONFIG = PolicyGradientConfig(n_critic=2, value_width=16, value_depth=1)
+
+
+@pytest.fixture
+def agent(small_world: World) -> SFTPG:
+    return SFTPG(config=CONFIG, num_envs=8, env_kwargs=small_world, seed=3).learn(64)
+
+
+def test_a_round_trip_keeps_samples_actions_and_settings(agent: SFTPG, tmp_path: Path) -> None:
+    path = agent.save(tmp_path / "deep" / "agent")
+    assert path == tmp_path / "deep" / "agent.safetensors"
+    loaded = SFTPG.load(tmp_path / "deep" / "agent")
+    assert (loaded.config, loaded.seed, loaded.num_envs) == (agent.config, 3, 8)
+    assert (loaded.num_timesteps, loaded.iteration) == (agent.num_timesteps, agent.iteration) == (64, 2)
+    assert loaded.env_kwargs == agent.env_kwargs
+    assert torch.equal(loaded.sample(20, seed=5), agent.sample(20, seed=5))
+    fresh = SFTPG(config=CONFIG, num_envs=8, env_kwargs=agent.env_kwargs, seed=3)
+    assert not torch.equal(fresh.sample(20, seed=5), agent.sample(20, seed=5))  # negative control: untrained
+    x = torch.randn(20, 2)
+    assert torch.equal(loaded.envs.critic(x), agent.envs.critic(x))
+
+
+def test_the_header_says_what_the_agent_is(agent: SFTPG, tmp_path: Path) -> None:
+    _, metadata = load_checkpoint(agent.save(tmp_path / "agent"))
+    assert metadata["agent"] == "sft_pg"
+    assert metadata["config"] == asdict(CONFIG)
+    assert metadata["env_kwargs"] == agent.env_kwargs and metadata["env_objects"] == []
+    assert metadata["versions"] == versions() and {"python", "torch", "gymnasium"} <= versions().keys()
+
+
+def test_no_pickle_is_written(agent: SFTPG, tmp_path: Path) -> None:
+    content = agent.save(tmp_path / "agent").read_bytes()
+    assert json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])  # a safetensors header
+    assert b"torch.storage" not in content and b"__reduce__" not in content
+
+
+def test_saving_does_not_change_the_run(small_world: World, tmp_path: Path) -> None:
+    saved, silent = (SFTPG(config=CONFIG, num_envs=8, env_kwargs=small_world, seed=0).learn(64) for _ in range(2))
+    saved.save(tmp_path / "agent")
+    for agent in (saved, silent):
+        agent.learn(64, reset_num_timesteps=False)
+    assert torch.equal(saved.sample(9, seed=0), silent.sample(9, seed=0))
+
+
+@pytest.mark.parametrize("name", ["dataset", "critic"])
+def test_objects_must_be_given_again(make_agent: MakeAgent, tmp_path: Path, name: str) -> None:
+    agent = make_agent().learn(1)
+    path = agent.save(tmp_path / "agent")
+    objects = {key: agent.env_kwargs[key] for key in ("dataset", "denoiser", "critic")}
+    given = {key: value for key, value in objects.items() if key != name}
+    with pytest.raises(CheckpointError, match=rf"could not be saved: \['{name}'\]. Pass them again"):
+        SFTPG.load(path, env_kwargs=given)
+    expected = agent.sample(20, seed=5)
+    assert torch.equal(SFTPG.load(path, env_kwargs=objects).sample(20, seed=5), expected)
+
+
+def test_a_path_keyword_is_saved_as_text(small_world: World, tmp_path: Path) -> None:
+    world = {**small_world, "dataset": Path(str(small_world["dataset"]))}
+    path = SFTPG(config=CONFIG, num_envs=8, env_kwargs=world, seed=0).save(tmp_path / "agent")
+    assert SFTPG.load(path).env_kwargs == small_world
+
+
+def test_keywords_can_be_replaced(agent: SFTPG, small_world: World, tmp_path: Path) -> None:
+    path = agent.save(tmp_path / "agent")
+    copy = tmp_path / "copy.npz"
+    copy.write_bytes(Path(str(small_world["dataset"])).read_bytes())
+    assert SFTPG.load(path, env_kwargs={"dataset": str(copy)}).envs.dataset.name == "copy"
+
+
+def missing(path: Path, agent: SFTPG) -> None:
+    pass
+
+
+def truncated(path: Path, agent: SFTPG) -> None:
+    content = agent.save(path).read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def damaged(path: Path, agent: SFTPG) -> None:
+    content = bytearray(agent.save(path).read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+
+
+def not_a_checkpoint(path: Path, agent: SFTPG) -> None:
+    path.write_text("hello")
+
+
+def a_critic(path: Path, agent: SFTPG) -> None:
+    make_critic("energy", (2,)).save(path)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (missing, "There is no checkpoint"),
+        (truncated, "truncated, damaged, or not a"),
+        (damaged, "does not match the checksum"),
+        (not_a_checkpoint, "truncated, damaged, or not a"),
+        (a_critic, "holds 'no agent', but a 'sft_pg'"),
+    ],
+)
+def test_other_files_are_refused(
+    agent: SFTPG, tmp_path: Path, make: Callable[[Path, SFTPG], None], message: str
+) -> None:
+    make(tmp_path / "file.safetensors", agent)
+    with pytest.raises(CheckpointError, match=message):
+        SFTPG.load(tmp_path / "file.safetensors")
+
+
+def test_another_class_is_refused(agent: SFTPG, tmp_path: Path) -> None:
+    class Other(SFTPG):
+        name = "other"
+
+    with pytest.raises(CheckpointError, match="holds 'sft_pg', but a 'other' was to be loaded"):
+        Other.load(agent.save(tmp_path / "agent"))
+
+
+@pytest.mark.parametrize("change", [{"num_steps": 3}, {"critic": "mmd"}])
+def test_another_world_is_refused(agent: SFTPG, tmp_path: Path, change: dict[str, Any]) -> None:
+    with pytest.raises(CheckpointError, match=r"(?s)does not fit this agent .* load it with the env_kwargs"):
+        SFTPG.load(agent.save(tmp_path / "agent"), env_kwargs=change)
+
+
+def test_a_folder_that_cannot_be_written_leaves_the_agent_alone(agent: SFTPG, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match="could not be written"):
+        agent.save(tmp_path / "file" / "agent")
+    assert agent.sample(3).shape == (3, 2)

@@ -1,0 +1,151 @@
+"""The policy's law against torch.distributions, its actions against the environment, the value function's inputs."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Independent, Normal
+
+from agents.algorithms.sft_pg import SFTPG
+from agents.core.policy import DenoisingPolicy, all_rows
+from agents.core.value import ValueNet
+from diffusion_env.denoisers.mlp import EpsMLP
+from diffusion_env.samplers.denoiser import Denoiser
+from diffusion_env.samplers.named import make_table
+from diffusion_env.samplers.schedules import make_schedule
+from diffusion_env.samplers.tables import StepTable
+
+MakeAgent = Callable[..., SFTPG]
+SCHEDULE = make_schedule("cosine", 100)
+SHAPES = [(2,), (1, 4, 4)]
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def policy_of(shape: tuple[int, ...], num_steps: int = 4) -> DenoisingPolicy:
+    return DenoisingPolicy(EpsMLP(shape, SCHEDULE, width=16, depth=1), make_table("ddpm", SCHEDULE, num_steps))
+
+
+@pytest.mark.parametrize("num_steps", [1, 2, 10])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_log_prob_is_the_summed_normal_of_the_table_row(shape: tuple[int, ...], num_steps: int) -> None:
+    policy = policy_of(shape, num_steps)
+    table, x, x_next = policy.table, random(5, *shape), random(5, *shape, seed=1)
+    with torch.no_grad():
+        for k in range(num_steps):
+            mean = table.x_coef[k] * x + table.eps_coef[k] * policy.net(x, table.time[k])
+            expected = Independent(Normal(mean, table.std[k]), len(shape)).log_prob(x_next)
+            assert torch.allclose(policy(x, k).log_prob(x_next), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_all_rows_at_once_equal_row_by_row(shape: tuple[int, ...]) -> None:
+    policy, xs = policy_of(shape), random(5, 6, *shape)  # (K + 1, B, *shape)
+    rows = all_rows(4, torch.device("cpu"))
+    with torch.no_grad():
+        whole = policy(xs[:-1], rows).log_prob(xs[1:])
+        single = torch.stack([policy(xs[k], k).log_prob(xs[k + 1]) for k in range(4)])
+        mixed = policy(xs[[2, 0], [1, 3]], torch.tensor([2, 0])).log_prob(xs[[3, 1], [1, 3]])
+    assert whole.shape == (4, 6)
+    assert torch.allclose(whole, single, rtol=1e-4)
+    assert torch.allclose(mixed, single[[2, 0], [1, 3]], rtol=1e-4)
+
+
+class Padded(torch.nn.Module):
+    """A planar denoiser on the first two of four coordinates."""
+
+    shape: tuple[int, ...] = (4,)
+    schedule = SCHEDULE
+
+    def __init__(self, plane: EpsMLP) -> None:
+        super().__init__()
+        self.plane = plane
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        return torch.cat([self.plane(x[..., :2].contiguous(), time), torch.zeros_like(x[..., 2:])], -1)
+
+
+def test_the_ratio_does_not_depend_on_dimensions_that_do_not_matter() -> None:
+    table = make_table("ddpm", SCHEDULE, 4)
+    before, after = (EpsMLP((2,), SCHEDULE, 16, 1, torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    x, x_next = random(7, 2), random(7, 2, seed=1)
+    rest, rest_next = random(7, 2, seed=2), random(7, 2, seed=3)
+
+    def log_ratio(new: Denoiser, old: Denoiser, x: Tensor, x_next: Tensor) -> Tensor:
+        with torch.no_grad():
+            new_law, old_law = (DenoisingPolicy(net, table)(x, 1) for net in (new, old))
+        return new_law.log_prob(x_next) - old_law.log_prob(x_next)
+
+    plane = log_ratio(after, before, x, x_next)
+    wide = log_ratio(Padded(after), Padded(before), torch.cat([x, rest], -1), torch.cat([x_next, rest_next], -1))
+    assert torch.allclose(wide, plane, rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(wide / 2, plane, rtol=1e-1)  # negative control: averaged over dimensions it would halve
+
+
+def test_actions_take_the_environment_where_the_policy_wants(make_agent: MakeAgent) -> None:
+    agent = make_agent(num_steps=3)
+    x = agent.envs.reset(seed=1)[0]["x"]
+    for k in range(2):
+        wanted = random(8, 2, seed=k)
+        x_new = agent.envs.step(agent.policy.action(x, wanted, k))[0]["x"]
+        assert torch.allclose(x_new, wanted, atol=1e-5)
+        x = x_new
+
+
+def test_the_policy_uses_the_module_given_and_refuses_what_cannot_be_trained() -> None:
+    network = EpsMLP((2,), SCHEDULE)
+    table = make_table("ddpm", SCHEDULE, 2)
+    assert DenoisingPolicy(network, table).net is network
+
+    def formula(x: Tensor, time: Tensor) -> Tensor:
+        return x
+
+    with pytest.raises(TypeError, match=r"trainable denoiser .* received function"):
+        DenoisingPolicy(formula, table)  # type: ignore[arg-type]
+
+
+def test_scoring_a_noiseless_row_is_an_error(make_agent: MakeAgent) -> None:
+    with pytest.raises(ValueError, match="std is 0"):
+        make_agent(sampler="ddim").learn(24)
+
+
+@pytest.mark.parametrize("num_steps", [1, 3])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_value_has_one_number_per_state(shape: tuple[int, ...], num_steps: int) -> None:
+    value = ValueNet(shape, num_steps, 16, 2, torch.Generator().manual_seed(0))
+    rows = all_rows(num_steps, torch.device("cpu"))
+    xs = random(num_steps, 6, *shape)
+    with torch.no_grad():
+        whole = value(xs, rows)
+        assert whole.shape == (num_steps, 6)
+        single = torch.stack([value(xs[k], torch.tensor(k)) for k in range(num_steps)])
+    assert torch.allclose(whole, single, atol=1e-5)
+
+
+def test_value_sees_the_state_and_the_row() -> None:
+    value = ValueNet((2,), 3, 16, 2, torch.Generator().manual_seed(0))
+    x = random(6, 2)
+    with torch.no_grad():
+        first = value(x, torch.tensor(0))
+        assert (value(x, torch.tensor(1)) - first).abs().min() > 1e-4
+        assert first.std() > 1e-3
+        assert torch.equal(value(x, torch.tensor(0)), first)
+
+
+def test_weights_come_from_the_generator() -> None:
+    def weights(seed: int) -> Tensor:
+        return next(ValueNet((2,), 3, 16, 2, torch.Generator().manual_seed(seed)).parameters())
+
+    assert torch.equal(weights(0), weights(0))
+    assert not torch.equal(weights(0), weights(1))
+
+
+def test_a_table_on_another_schedule_changes_the_law() -> None:
+    network = EpsMLP((2,), SCHEDULE)
+    x = random(4, 2)
+    laws = [DenoisingPolicy(network, make_table(name, SCHEDULE, 3))(x, 1) for name in ("ddpm", "fastdpm")]
+    assert not torch.allclose(laws[0].mean, laws[1].mean, atol=1e-3)
+    assert isinstance(make_table("ddpm", SCHEDULE, 3), StepTable)

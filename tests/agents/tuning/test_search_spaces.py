@@ -1,0 +1,98 @@
+"""What may be tuned: every point is a valid configuration, the row itself is one, and there are few dimensions."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from agents.algorithms.presets import PRESETS, preset
+from agents.sb3.registry import SB3_ALGORITHMS
+from agents.tuning.search_spaces import SB3_SPACES, Choice, Parameter, Range, agent_space
+from agents.tuning.study import start_and_space
+from agents.tuning.trials import Problem
+
+DIMENSIONS = {
+    **{"reinforce": 7, "sft_pg": 8, "sft_pg_paper": 8, "ddpo": 9, "dpok": 9, "grpo": 11, "rwr": 8, "dxdp": 10},
+    **{"pathwise": 8, "ppo": 7, "a2c": 6, "trpo": 5, "sac": 6, "td3": 5},
+}
+"""Hyper-parameters that are tuned, at K = 10."""
+
+MakeProblem = Callable[..., Problem]
+
+
+@pytest.fixture
+def problem(small_world: dict[str, object]) -> MakeProblem:
+    def make(algo: str, num_steps: int = 10, **held: Any) -> Problem:
+        world = {"denoiser": small_world["denoiser"]}
+        return Problem(algo, world, 1, (str(small_world["dataset"]),), (num_steps,), held=held, num_envs=16)
+
+    return make
+
+
+def ends(parameter: Parameter) -> tuple[Any, Any]:
+    if isinstance(parameter, Range):
+        return parameter.low, parameter.high
+    return parameter.values[0], parameter.values[-1]
+
+
+def test_every_algorithm_has_a_space() -> None:
+    assert {*PRESETS, *SB3_ALGORITHMS} == set(DIMENSIONS)
+    assert set(SB3_SPACES) == set(SB3_ALGORITHMS)
+
+
+@pytest.mark.parametrize("algo", DIMENSIONS)
+def test_the_row_is_a_point_of_a_space_of_few_dimensions(algo: str, problem: MakeProblem) -> None:
+    start, space = start_and_space(problem(algo))
+    assert len(space) == len(start) == DIMENSIONS[algo]
+    for name, parameter in space.items():
+        assert parameter.is_free
+        assert parameter.including(start[name]) == parameter, name
+
+
+@pytest.mark.parametrize("algo", PRESETS)
+def test_the_row_starts_where_the_preset_stands(algo: str, problem: MakeProblem) -> None:
+    assert preset(algo, **start_and_space(problem(algo))[0]) == PRESETS[algo].config
+
+
+@pytest.mark.parametrize("algo", PRESETS)
+@pytest.mark.parametrize("end", [0, 1])
+def test_the_corners_are_valid_configurations(algo: str, end: int, problem: MakeProblem) -> None:
+    _, space = start_and_space(problem(algo))
+    corner = {name: ends(parameter)[end] for name, parameter in space.items()}
+    changed = preset(algo, **corner)
+    assert {name: getattr(changed, name) for name in corner} == corner
+
+
+@pytest.mark.parametrize("algo", SB3_ALGORITHMS)
+def test_what_is_tuned_of_stable_baselines3_are_keywords_of_its_classes(algo: str, problem: MakeProblem) -> None:
+    _, space = start_and_space(problem(algo))
+    assert set(space) - {"episodes", "learn_std", "min_std"} <= set(
+        inspect.signature(SB3_ALGORITHMS[algo].load_class()).parameters
+    )
+
+
+@pytest.mark.parametrize("algo", ["sft_pg", "ppo"])
+def test_what_is_held_is_not_tuned(algo: str, problem: MakeProblem) -> None:
+    free, (start, space) = start_and_space(problem(algo))[1], start_and_space(problem(algo, learning_rate=1e-4))
+    assert set(free) - set(space) == {"learning_rate"} == set(free) - set(start)
+    with pytest.raises(ValueError, match=r"has no hyper-parameter \['n_critics'\] to hold.*learning_rate"):
+        start_and_space(problem(algo, n_critics=1))
+
+
+@pytest.mark.parametrize(("num_steps", "steps"), [(10, (None, 1, 2, 5)), (2, (None, 1)), (1, None)])
+def test_gradients_run_through_steps_that_there_are(num_steps: int, steps: tuple[int | None, ...] | None) -> None:
+    parameter = agent_space("pathwise", num_steps, 16).get("backprop_steps")
+    assert parameter == (None if steps is None else Choice(steps))
+
+
+def test_groups_divide_the_batch() -> None:
+    assert agent_space("grpo", 10, 16)["group_size"] == Choice((4, 8, 16))
+    assert agent_space("grpo", 10, 24)["group_size"] == Choice((4, 8))
+
+
+def test_a_row_outside_the_table_widens_the_space() -> None:
+    assert Range(1, 8).including(10) == Range(1, 10)
+    assert Range(0.1, 1.0).including(0.01) == Range(0.01, 1.0)
+    assert Choice((0.9, 0.99)).including(0.0) == Choice((0.0, 0.9, 0.99))
+    assert Range(1, 8).is_integer and not Range(0.1, 1).is_integer

@@ -1,0 +1,97 @@
+"""A trial of tuning: what it trains and measures, on seeds of its own, and what counts as diverged."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from agents.core.agent import Agent
+from agents.runs.callbacks import CURVE_SEED
+from agents.tuning.trials import DIVERGED, EVALUATION_SEED, Problem, final_sw2, sb3_keywords, trial_value, untouched_sw2
+
+MakeProblem = Callable[..., Problem]
+
+
+@pytest.mark.parametrize("algo", ["sft_pg", "pathwise"])
+def test_a_sampler_that_does_not_learn_is_the_untouched_one(algo: str, problem: MakeProblem) -> None:
+    posed = problem(algo, seeds=(1_000, 1_001), num_samples=200)
+    same = final_sw2(posed, {"learning_rate": 0.0})
+    assert trial_value(same, untouched_sw2(posed)) == 1.0
+    assert same[0] != same[1]  # points of their own
+    assert final_sw2(posed, {"learning_rate": 1e-3}) != same  # negative control
+
+
+def test_every_number_of_steps_is_trained_with_every_seed(problem: MakeProblem) -> None:
+    both = problem(num_steps=(1, 2), seeds=(1_000, 1_001))
+    one, two = (problem(num_steps=(k,), seeds=(1_000, 1_001)) for k in both.num_steps)
+    assert final_sw2(both, {}) == final_sw2(one, {}) + final_sw2(two, {})
+    assert untouched_sw2(both) == untouched_sw2(one) + untouched_sw2(two)
+
+
+def test_every_data_set_is_trained_on_with_the_network_shipped_for_it(problem: MakeProblem) -> None:
+    names = ("moons", "pinwheel")
+    both = problem(env_kwargs={"critic": "energy"}, datasets=names)
+    one, two = (problem(env_kwargs={"critic": "energy"}, datasets=(name,)) for name in names)
+    assert final_sw2(both, {}) == final_sw2(one, {}) + final_sw2(two, {})
+    assert untouched_sw2(both) == untouched_sw2(one) + untouched_sw2(two)
+
+
+@pytest.mark.parametrize("algo", ["sft_pg", "ppo"])
+def test_what_is_held_counts_as_changed(algo: str, problem: MakeProblem) -> None:
+    held = problem(algo, held={"learning_rate": 1e-2})
+    assert final_sw2(held, {}) == final_sw2(problem(algo), {"learning_rate": 1e-2}) != final_sw2(problem(algo), {})
+
+
+@pytest.mark.parametrize("num_steps", [(), (0,), (2, 2)])
+def test_numbers_of_steps_are_different_counts(num_steps: tuple[int, ...], problem: MakeProblem) -> None:
+    with pytest.raises(ValueError, match=r"num_steps must be different numbers >= 1; received"):
+        problem(num_steps=num_steps)
+
+
+def test_a_trial_repeats_itself_and_follows_its_seed(problem: MakeProblem) -> None:
+    assert final_sw2(problem(), {}) == final_sw2(problem(), {})
+    assert final_sw2(problem(), {}) != final_sw2(problem(seeds=(1_005,)), {})
+
+
+@pytest.mark.parametrize("algo", ["ppo", "sac"])
+def test_stable_baselines3_is_measured_alike(algo: str, problem: MakeProblem) -> None:
+    posed = problem(algo, 1, num_samples=2_000)
+    value = trial_value(final_sw2(posed, {"learning_rate": 1e-9}), untouched_sw2(posed))
+    assert value == pytest.approx(1.0, rel=0.2)
+
+
+def test_its_step_size_falls_to_zero_as_in_the_rows() -> None:
+    rate = sb3_keywords({"learning_rate": 0.5, "n_epochs": 3})["learning_rate"]
+    assert [rate(left) for left in (1.0, 0.5, 0.0)] == pytest.approx([0.5, 0.25, 0.0])
+    assert sb3_keywords({"n_epochs": 3}) == {"n_epochs": 3}
+
+
+@pytest.mark.parametrize("algo", ["sft_pg", "ppo"])
+def test_divergence_is_a_bad_value(algo: str, problem: MakeProblem) -> None:
+    assert final_sw2(problem(algo), {"learning_rate": 1e30}) == [None]
+
+
+def test_another_error_is_none(problem: MakeProblem, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: Any, **keywords: Any) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(Agent, "learn", broken)
+    with pytest.raises(RuntimeError, match="broken"):
+        final_sw2(problem(), {})
+
+
+def test_the_value_is_the_mean_over_seeds_in_multiples_of_the_untouched_sampler() -> None:
+    assert trial_value([1.0, 3.0], [2.0, 4.0]) == pytest.approx(0.625)
+    assert trial_value([None, 2.0], [2.0, 4.0]) == pytest.approx((DIVERGED + 0.5) / 2)
+    assert trial_value([1e9], [2.0]) == trial_value([None], [2.0]) == DIVERGED
+
+
+@pytest.mark.parametrize("seeds", [(), (0,), (1_000, 4), (1_000, 1_000), (CURVE_SEED,), (20_000,), (EVALUATION_SEED,)])
+def test_seeds_of_reported_results_are_refused(seeds: tuple[int, ...], problem: MakeProblem) -> None:
+    with pytest.raises(ValueError, match=r"1000 \.\.\. 9999; received .*reported runs"):
+        problem(seeds=seeds)
+
+
+def test_unknown_algorithms_are_refused(problem: MakeProblem) -> None:
+    with pytest.raises(ValueError, match=r"'alphago'.*pathwise.*td3"):
+        problem("alphago")
