@@ -175,7 +175,7 @@ CASES: dict[Rule, list[tuple[tuple[str, str], tuple[str, str]]]] = {
         ((ENV, "from agents.core.config import Config"), (AGENT, "from agents.core.config import Config")),
         ((ENV, "def f():\n    import benchmarks.toy"), (ENV, "import agentsmith")),
         ((AGENT, "import benchmarks"), ("benchmarks.run", "import benchmarks.comparison.suite, agents.cli")),
-        ((AGENT, "from diffusion_env import process"), (AGENT, "from diffusion_env import sampling")),
+        ((AGENT, "from diffusion_env import process"), (AGENT, "from diffusion_env import samplers")),
         (("benchmarks.run", "from tests import x"), ("tests.benchmarks.test_a", "import benchmarks.run")),
         (("tests.agents.test_a", "from .test_b import f"), ("tests.agents.test_a", "from agents import f")),
     ],
@@ -195,7 +195,7 @@ CASES: dict[Rule, list[tuple[tuple[str, str], tuple[str, str]]]] = {
         (("agents.core.agent", "from agents.zoo import A"), ("agents.zoo", "from agents.core.agent import A")),
     ],
     submodules_do_not_import_the_package_root: [
-        ((ENV, "from diffusion_env import make_critic"), (ENV, "from diffusion_env import tables")),
+        ((ENV, "from diffusion_env import make_critic"), (ENV, "from diffusion_env import checkpoints")),
         ((ENV, "import diffusion_env"), (AGENT, "import diffusion_env")),
     ],
     nothing_needs_torchvision: [

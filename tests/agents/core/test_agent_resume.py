@@ -143,8 +143,7 @@ SCRIPT = """
 import os, signal, sys, torch
 torch.set_num_threads(1)
 from stable_baselines3.common.callbacks import BaseCallback
-from agents.config import PolicyGradientConfig
-from agents.sft_pg import SFTPG
+from agents import SFTPG, PolicyGradientConfig
 
 class SaveThenDie(BaseCallback):
     def _on_rollout_end(self):
