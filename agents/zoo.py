@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from agents.algorithms.presets import AGENTS
-from diffusion_env.checkpoints import CheckpointError, load_checkpoint
+from diffusion_env.checkpoints import CheckpointError, load_object
 
 if TYPE_CHECKING:
     from agents.core.ipm_agent import IPMAgent
@@ -28,10 +28,9 @@ def load_agent(path: str | Path, device: str | torch.device = "cpu", **options: 
 
     Raises CheckpointError for a file that holds no agent.
     """
-    name = load_checkpoint(path)[1].get("agent")
+    name = load_object(path, "agent")[1].name
     if name not in AGENTS:
         raise CheckpointError(
-            f"{path} holds {'no agent' if name is None else repr(name)}; agents are {list(AGENTS)}. Give the "
-            "checkpoint of a training run."
+            f"{path} holds {name!r}; agents are {list(AGENTS)}. Give the checkpoint of a training run."
         )
     return agent_class(name).load(path, device=device, **options)

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,50 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> tup
             "checkpoint, or copy the file again from where it came."
         )
     return _decode(content["structure"], tensors, device), content["metadata"]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a saved object is, and from what it is built again: the one header of denoisers, critics and agents."""
+
+    kind: str
+    """"denoiser", "critic" or "agent"."""
+    name: str
+    """Of its class in the table of that kind. A name is looked up among classes that are there: it imports nothing."""
+    config: dict[str, Any]
+    """JSON keywords that build it."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """What else was recorded with it, JSON."""
+
+
+def save_object(path: str | Path, header: Header, state: Any) -> Path:
+    """`save_checkpoint` with a `Header`; errors as there."""
+    own = {"kind": header.kind, "name": header.name, "config": header.config}
+    return save_checkpoint(path, state, {**header.extra, **own})
+
+
+def load_object(path: str | Path, kind: str, device: torch.device | str = "cpu") -> tuple[Any, Header]:
+    """State and header of the object of ``kind`` that `save_object` wrote; ``device`` as in `load_checkpoint`.
+
+    Raises:
+        CheckpointError: as `load_checkpoint`; the file holds another kind, or its header is not a header.
+    """
+    state, metadata = load_checkpoint(path, device)
+    if not isinstance(metadata, dict) or metadata.get("kind") != kind:
+        found = metadata.get("kind") if isinstance(metadata, dict) else None
+        raise CheckpointError(
+            f"{path} holds {'no kind of object' if found is None else repr(found)}, but a {kind!r} was to be loaded. "
+            f"Pass the file of a saved {kind}."
+        )
+    extra = dict(metadata)
+    del extra["kind"]
+    name, config = extra.pop("name", None), extra.pop("config", None)
+    if not isinstance(name, str) or not isinstance(config, dict):
+        raise CheckpointError(
+            f"The header of {path} says that it is a {kind!r}, but its name is {name!r} and its config of type "
+            f"{type(config).__name__}; a header has a name and a dict of keywords. Pass another file."
+        )
+    return state, Header(kind, name, config, extra)
 
 
 def load_module(module: nn.Module, state_dict: Mapping[str, Any], what: str) -> None:

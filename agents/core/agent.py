@@ -21,12 +21,12 @@ from stable_baselines3.common.logger import Logger, configure
 from stable_baselines3.common.utils import get_latest_run_id
 from torch import Tensor
 
-from agents.core.persistence import agent_metadata, agent_state, read_agent, restore_agent, saved_env_kwargs
+from agents.core.persistence import agent_header, agent_state, read_agent, restore_agent, saved_env_kwargs
 from agents.core.policy import DenoisingPolicy
 from agents.core.rollout import make_envs, required_denoiser
 from agents.core.sanity import SanityChecks
 from diffusion_env import ENV_ID
-from diffusion_env.checkpoints import save_checkpoint
+from diffusion_env.checkpoints import save_object
 from diffusion_env.evaluation.protocol import EvaluationConfig, evaluate
 from diffusion_env.samplers.walk import sample
 from diffusion_env.vector_env import DDPMShortcutVectorEnv
@@ -265,7 +265,7 @@ class Agent(ABC):
         Exact between iterations: after ``learn``, or from a callback's ``on_rollout_start`` and ``on_rollout_end``.
         What a callback saves inside an episode is whole, but goes on with new episodes.
         """
-        return save_checkpoint(path, agent_state(self), agent_metadata(self))
+        return save_object(path, agent_header(self), agent_state(self))
 
     @classmethod
     def load(
@@ -280,13 +280,13 @@ class Agent(ABC):
         ``env_kwargs`` replaces keywords; those that were objects (a Dataset, a Critic) must be given again.
         Raises CheckpointError for a file that is not such an agent.
         """
-        state, metadata = read_agent(path, cls.name, device)
+        state, header = read_agent(path, cls.name, device)
         agent = cls(
-            metadata["env_id"],
-            cls.config_class(**metadata["config"]),
-            metadata["num_envs"],
-            saved_env_kwargs(metadata, env_kwargs, path),
-            metadata["seed"],
+            header.extra["env_id"],
+            cls.config_class(**header.config),
+            header.extra["num_envs"],
+            saved_env_kwargs(header, env_kwargs, path),
+            header.extra["seed"],
             tensorboard_log,
             device,
         )

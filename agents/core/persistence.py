@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from diffusion_env.checkpoints import CheckpointError, load_checkpoint
+from diffusion_env.checkpoints import CheckpointError, Header, load_object
 
 _REPORTED = ("torch", "gymnasium", "stable-baselines3", "numpy", "scipy", "scikit-learn", "safetensors", "pot")
 
@@ -22,13 +22,11 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in _REPORTED}}
 
 
-def agent_metadata(agent: Any) -> dict[str, Any]:
+def agent_header(agent: Any) -> Header:
     """What is needed to build the agent again, and what it was made with."""
     kept = {key: value for key, value in agent.env_kwargs.items() if _is_json(value)}
     kept |= {key: str(value) for key, value in agent.env_kwargs.items() if isinstance(value, Path)}
-    return {
-        "agent": agent.name,
-        "config": asdict(agent.config),
+    extra = {
         "env_id": agent.env_id,
         "num_envs": agent.num_envs,
         "env_kwargs": kept,
@@ -36,6 +34,7 @@ def agent_metadata(agent: Any) -> dict[str, Any]:
         "seed": agent.seed,
         "versions": versions(),
     }
+    return Header("agent", agent.name, asdict(agent.config), extra)
 
 
 def agent_state(agent: Any) -> dict[str, Any]:
@@ -67,26 +66,25 @@ def restore_agent(agent: Any, state: Mapping[str, Any], path: str | Path) -> Non
     agent.num_timesteps, agent.iteration, agent.total_timesteps = state["counters"]
 
 
-def read_agent(path: str | Path, name: str, device: torch.device | str) -> tuple[Any, dict[str, Any]]:
+def read_agent(path: str | Path, name: str, device: torch.device | str) -> tuple[Any, Header]:
     """State and header of the agent called ``name`` saved at ``path``; CheckpointError for any other file."""
-    state, metadata = load_checkpoint(path, device)
-    if metadata.get("agent") != name:
+    state, header = load_object(path, "agent", device)
+    if header.name != name:
         raise CheckpointError(
-            f"{path} holds {metadata.get('agent', 'no agent')!r}, but a {name!r} was to be loaded. Load it with the "
-            "class that saved it."
+            f"{path} holds {header.name!r}, but a {name!r} was to be loaded. Load it with the class that saved it."
         )
-    return state, metadata
+    return state, header
 
 
-def saved_env_kwargs(metadata: Mapping[str, Any], given: Mapping[str, Any] | None, path: str | Path) -> dict[str, Any]:
+def saved_env_kwargs(header: Header, given: Mapping[str, Any] | None, path: str | Path) -> dict[str, Any]:
     """The saved keywords with ``given`` over them; CheckpointError if one that was an object is missing."""
-    missing = sorted(set(metadata["env_objects"]) - set(given or {}))
+    missing = sorted(set(header.extra["env_objects"]) - set(given or {}))
     if missing:
         raise CheckpointError(
             f"{path} was trained with env_kwargs that are objects and could not be saved: {missing}. Pass them again: "
             f"load(path, env_kwargs=dict({missing[0]}=...))."
         )
-    return {**metadata["env_kwargs"], **(given or {})}
+    return {**header.extra["env_kwargs"], **(given or {})}
 
 
 def _is_json(value: Any) -> bool:

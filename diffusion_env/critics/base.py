@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from diffusion_env.checkpoints import save_checkpoint
+from diffusion_env.checkpoints import Header, save_object
 
 Penalty = Callable[[Tensor], Tensor]
 """From the scores of the fake batch (M,) to a scalar that is added to the critic's loss."""
@@ -81,7 +81,7 @@ class Critic(nn.Module, ABC):
 
     def save(self, path: str | Path) -> Path:
         """Write configuration, weights and optimiser to one safetensors file; see `load_critic`."""
-        return save_checkpoint(path, self.state_dict(), {"kind": "critic", "config": self.config})
+        return save_object(path, Header("critic", self.name, self.config), self.state_dict())
 
     def check_events(self, x: Tensor, what: str) -> None:
         """Raise unless x is a float32 tensor (*batch, *shape)."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusion_env.checkpoints import SUFFIX, CheckpointError, load_checkpoint, load_module
+from diffusion_env.checkpoints import SUFFIX, load_module, load_object
 from diffusion_env.critics.base import Critic
 from diffusion_env.critics.baseline import BaselineCritic
 from diffusion_env.critics.energy import EnergyCritic
@@ -80,13 +80,8 @@ def load_critic(path: str | Path, device: torch.device | str = "cpu") -> Critic:
 
     Raises CheckpointError when the file is missing, damaged, or not a critic.
     """
-    state, metadata = load_checkpoint(path)
-    if metadata.get("kind") != "critic":
-        raise CheckpointError(
-            f"{path} is a checkpoint of kind {metadata.get('kind')!r}, but a critic was wanted. Pass a file "
-            "that Critic.save wrote."
-        )
-    critic = _from_config(metadata["config"])
+    state, header = load_object(path, "critic")
+    critic = _from_config(header.config)
     load_module(critic, state, f"The critic of {path}")
     return critic.to(device)
 

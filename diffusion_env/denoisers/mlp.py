@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from diffusion_env.checkpoints import CheckpointError, load_checkpoint, load_module, save_checkpoint
+from diffusion_env.checkpoints import CheckpointError, Header, load_module, load_object, save_object
 from diffusion_env.networks.layers import ConditionedMLP
 from diffusion_env.samplers.schedules import SCHEDULES, NoiseSchedule, make_schedule
 
@@ -88,15 +88,16 @@ class EpsMLP(nn.Module):
             "width": self.width,
             "depth": self.depth,
         }
-        return save_checkpoint(path, {"weights": dict(self.state_dict())}, {"eps_mlp": config, **(metadata or {})})
+        header = Header("denoiser", "mlp", config, metadata or {})
+        return save_object(path, header, {"weights": dict(self.state_dict())})
 
     @classmethod
     def load(cls, path: str | Path) -> EpsMLP:
         """Read what `save` wrote; CheckpointError if the file is anything else."""
-        state, metadata = load_checkpoint(path)
-        if "eps_mlp" not in metadata:
-            raise CheckpointError(f"{path} is a checkpoint but not of an EpsMLP; it holds {sorted(metadata)}.")
-        config = dict(metadata["eps_mlp"])
+        state, header = load_object(path, "denoiser")
+        if header.name != "mlp":
+            raise CheckpointError(f"{path} holds a denoiser of kind {header.name!r}, but an 'mlp' was to be loaded.")
+        config = dict(header.config)
         schedule = make_schedule(config.pop("schedule"), config.pop("num_levels"))
         network = cls(tuple(config.pop("shape")), schedule, **config)
         load_module(network, state["weights"], f"the denoiser in {path}")

@@ -12,9 +12,12 @@ from torch import Tensor, nn
 
 from diffusion_env.checkpoints import (
     CheckpointError,
+    Header,
     load_checkpoint,
     load_module,
+    load_object,
     save_checkpoint,
+    save_object,
 )
 
 
@@ -224,3 +227,26 @@ class TestLoadModule:
         with pytest.raises(CheckpointError) as caught:
             load_module(Picky(3, 2), nn.Linear(3, 2).state_dict(), "the layer")
         assert_paragraph(caught.value, "wrong moon")
+
+
+def test_an_object_comes_back_with_its_header(tmp_path):
+    header = Header("critic", "energy", {"gamma": 0.5}, {"note": "mine"})
+    path = save_object(tmp_path / "c", header, {"w": torch.ones(2)})
+    state, loaded = load_object(path, "critic")
+    assert loaded == header and torch.equal(state["w"], torch.ones(2))
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({}, "holds no kind of object, but a 'critic' was to be loaded"),
+        ({"kind": "agent", "name": "x", "config": {}}, "holds 'agent', but a 'critic'"),
+        ({"kind": "critic", "config": {}}, "its name is None"),
+        ({"kind": "critic", "name": ["os"], "config": {}}, "its name is \\['os'\\]"),
+        ({"kind": "critic", "name": "energy", "config": 3}, "config of type int"),
+    ],
+)
+def test_a_header_that_is_none_is_refused(tmp_path, metadata, message):
+    path = save_checkpoint(tmp_path / "c", {}, metadata)
+    with pytest.raises(CheckpointError, match=message):
+        load_object(path, "critic")

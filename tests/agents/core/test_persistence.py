@@ -41,7 +41,7 @@ def test_a_round_trip_keeps_samples_actions_and_settings(agent: SFTPG, tmp_path:
 
 def test_the_header_says_what_the_agent_is(agent: SFTPG, tmp_path: Path) -> None:
     _, metadata = load_checkpoint(agent.save(tmp_path / "agent"))
-    assert metadata["agent"] == "sft_pg"
+    assert (metadata["kind"], metadata["name"]) == ("agent", "sft_pg")
     assert metadata["config"] == asdict(CONFIG)
     assert metadata["env_kwargs"] == agent.env_kwargs and metadata["env_objects"] == []
     assert metadata["versions"] == versions() and {"python", "torch", "gymnasium"} <= versions().keys()
@@ -116,7 +116,7 @@ def a_critic(path: Path, agent: SFTPG) -> None:
         (truncated, "truncated, damaged, or not a"),
         (damaged, "does not match the checksum"),
         (not_a_checkpoint, "truncated, damaged, or not a"),
-        (a_critic, "holds 'no agent', but a 'sft_pg'"),
+        (a_critic, "holds 'critic', but a 'agent' was to be"),
     ],
 )
 def test_other_files_are_refused(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from diffusion_env.checkpoints import CheckpointError, save_checkpoint
+from diffusion_env.checkpoints import CheckpointError, Header, save_checkpoint, save_object
 from diffusion_env.critics import (
     BaselineCritic,
     Critic,
@@ -155,7 +155,7 @@ def test_checkpoints_that_hold_no_critic(tmp_path: Path) -> None:
 
 def test_critic_file_whose_weights_do_not_fit_its_configuration(tmp_path: Path) -> None:
     small, large = EnergyCritic((2,), width=8), EnergyCritic((2,), width=16)
-    path = save_checkpoint(tmp_path / "c", small.state_dict(), {"kind": "critic", "config": large.config})
+    path = save_object(tmp_path / "c", Header("critic", "energy", large.config), small.state_dict())
     with pytest.raises(CheckpointError) as error:
         make_critic(path, (2,))
     check_paragraph(error, "(8, 130)", "(16, 130)")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
-from diffusion_env.checkpoints import CheckpointError, save_checkpoint
+from diffusion_env.checkpoints import CheckpointError, Header, save_checkpoint, save_object
 from diffusion_env.data.named import load_dataset
 from diffusion_env.denoisers.loading import load_denoiser, shipped_weights
 from diffusion_env.denoisers.mixture import MixtureDenoiser
@@ -149,8 +149,8 @@ def test_a_schedule_that_its_name_does_not_give_back_is_not_saved(tmp_path, sche
 
 
 def test_a_checkpoint_of_something_else_is_refused(tmp_path):
-    path = save_checkpoint(tmp_path / "critic", {"weights": {}}, {"critic": {}})
-    with pytest.raises(CheckpointError, match=r"not of an EpsMLP; it holds \['critic'\]"):
+    path = save_checkpoint(tmp_path / "critic", {"weights": {}}, {"kind": "critic"})
+    with pytest.raises(CheckpointError, match=r"holds 'critic', but a 'denoiser' was to be loaded"):
         EpsMLP.load(path)
     with pytest.raises(CheckpointError, match=r"no checkpoint at .*nowhere"):
         EpsMLP.load(tmp_path / "nowhere")
@@ -159,7 +159,7 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path):
 def test_a_checkpoint_of_another_width_is_refused(tmp_path):
     small = network()
     config = {"shape": [2], "schedule": "cosine", "num_levels": 1000, "width": 32, "depth": 2}
-    path = save_checkpoint(tmp_path / "net", {"weights": dict(small.state_dict())}, {"eps_mlp": config})
+    path = save_object(tmp_path / "net", Header("denoiser", "mlp", config), {"weights": dict(small.state_dict())})
     with pytest.raises(CheckpointError, match=r"\(16, 2\) where \(32, 2\)"):
         EpsMLP.load(path)
 
