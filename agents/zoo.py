@@ -1,8 +1,8 @@
 """Any algorithm by name: ours, stable-baselines3's, the untouched sampler, and what a user's file holds.
 
 `find` gives one `Entry` per algorithm, which makes it for a task; nobody outside asks whose it is. Ours come from
-tables. Anything else comes from what the user gives in the call, ``"module:Class"`` or the object itself, and never from
-a name that a file holds.
+tables. Anything else comes from what the user gives in the call, ``"module:Class"`` or the object itself, and never
+from a name that a file holds.
 """
 
 from __future__ import annotations

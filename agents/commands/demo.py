@@ -88,15 +88,11 @@ def _draw_samples(path: Path, algorithm: Algorithm, evaluation: SamplerEvaluatio
     """Before, after and data, each with the SW2 of the learning curve's own points."""
     data = evaluation.points.reference.numpy(force=True)[:PICTURED]
     first, last = evaluation.history[0], evaluation.history[-1]
+    task = algorithm.task
+    untouched_name, own_name = (row_name(str(name), task.num_steps) for name in (task.sampler, algorithm.name))
     panels = [
-        Panel(
-            before, f"before: {row_name(algorithm.task.sampler, algorithm.task.num_steps)}, SW2 {first.sw2:.4f}", BEFORE
-        ),
-        Panel(
-            _pictured(algorithm),
-            f"after: {row_name(algorithm.name, algorithm.task.num_steps)}, SW2 {last.sw2:.4f}",
-            AFTER,
-        ),
+        Panel(before, f"before: {untouched_name}, SW2 {first.sw2:.4f}", BEFORE),
+        Panel(_pictured(algorithm), f"after: {own_name}, SW2 {last.sw2:.4f}", AFTER),
         Panel(data, f"data: {algorithm.dataset.name}", DATA),
     ]
     save(samples_figure(panels, data), path)

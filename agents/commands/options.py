@@ -127,7 +127,7 @@ class Train:
     output: Path | None = None
     """Folder of the run; None takes the next free runs/ALGO-DATASET-K-N. A run is never written over another."""
     resume: Path | None = None
-    """Folder of an interrupted run to continue exactly, with all its own options; give no other but --algo FILE:NAME."""
+    """Folder of an interrupted run to continue exactly, with all its own options; give none but --algo FILE:NAME."""
     measure_every: int = 40
     """Iterations between two measurements of SW2; an iteration ends with a training of the sampler."""
     measure_samples: int = 10_000
@@ -141,8 +141,8 @@ class Train:
     progress_bar: bool = True
     """Whether a progress bar shows the current SW2."""
     algo: str = "sft_pg"
-    """A named algorithm: sft_pg, sft_pg_paper, reinforce, ddpo, dpok, grpo, rwr, dxdp, pathwise; ppo, a2c, trpo, sac, td3
-    of stable-baselines3; untouched; or your own, FILE:NAME of a class or function."""
+    """A named algorithm: sft_pg, sft_pg_paper, reinforce, ddpo, dpok, grpo, rwr, dxdp, pathwise; ppo, a2c, trpo, sac or
+    td3 of stable-baselines3; untouched; or your own, FILE:NAME of a class or function."""
     set: Annotated[Values, arg(metavar="[NAME=VALUE ...]")] = ()
     """Hyper-parameters that replace the algorithm's own, for those without flags."""
     algorithm: Annotated[Any, Flat] = field(default_factory=PolicyGradientConfig)
@@ -180,14 +180,8 @@ class Evaluate:
         default = Task()
         given = [f.name for f in fields(Task) if getattr(self.task, f.name) != getattr(default, f.name)]
         if wrong := [f"--{name.replace('_', '-')}" for name in given if name not in used]:
-            raise ValueError(
-                f"evaluate has no use for {', '.join(wrong)}: "
-                + (
-                    "a checkpoint has its own task."
-                    if self.checkpoint
-                    else "--samplers NAME-STEPS says what is walked."
-                )
-            )
+            why = "a checkpoint has its own task" if self.checkpoint else "--samplers NAME-STEPS says what is walked"
+            raise ValueError(f"evaluate has no use for {', '.join(wrong)}: {why}. Leave it out.")
 
 
 @dataclass(frozen=True)

@@ -92,11 +92,8 @@ def _repeat(problem: Problem, task: Task, changes: Mapping[str, Any]) -> str:
 
 
 def _named(flag: str, values: Mapping[str, Any]) -> list[str]:
-    pairs = [
-        shlex.quote(f"{name}={value if isinstance(value, str) else json.dumps(value)}")
-        for name, value in values.items()
-    ]
-    return [flag, *pairs] if pairs else []
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
+    return [flag, *(shlex.quote(f"{name}={text}") for name, text in texts.items())] if texts else []
 
 
 def table(study: Study) -> str:

@@ -1,7 +1,7 @@
 """stable-baselines3 callbacks: how good the sampler is while it trains, checkpoints, and a progress bar.
 
-They act where an algorithm stands between two iterations; put `SamplerEvaluation` before `Checkpoint`, so that a sampler
-found to have diverged is not saved over the last good one.
+They act where an algorithm stands between two iterations. Put `SamplerEvaluation` before `Checkpoint`, so that a
+sampler found to have diverged is not saved over the last good one.
 """
 
 from __future__ import annotations

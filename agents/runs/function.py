@@ -39,7 +39,7 @@ class FunctionRun(Untouched):
     ) -> None:
         """``settings``: keywords of ``function`` beside its three arguments."""
         super().__init__(task, seed, tensorboard_log)
-        self.name = name  # type: ignore[misc]
+        self.name = name
         self.function, self.settings, self._pretrained = function, dict(settings), self.network
         self._drawn_by: SeededSample | None = None
 
@@ -97,7 +97,7 @@ class FunctionRun(Untouched):
             network = copy.deepcopy(self._pretrained)
             assert isinstance(network, nn.Module)
             network.load_state_dict(state["weights"])
-            self.network = network  # type: ignore[assignment]
+            self.network = network
 
 
 def module_state(network: Any) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from diffusion_env.checkpoints import CheckpointError, Header
 
 
 def run_header(name: str, task: Task, seed: int, changes: Mapping[str, Any]) -> Header:
-    """What the algorithm called ``name`` is made from again: JSON ``changes`` of its hyper-parameters, task and seed."""
+    """What the algorithm called ``name`` is made from again: task, seed, and ``changes`` of hyper-parameters, JSON."""
     extra = {"task": task.saved(), "task_objects": task.objects, "seed": seed, "versions": versions()}
     return Header("agent", name, dict(changes), extra)
 

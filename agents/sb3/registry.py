@@ -214,13 +214,11 @@ def preset_of(algorithm: type[BaseAlgorithm]) -> SB3Algorithm:
     rate = float(own) if isinstance(own, int | float) else 3e-4
     why = "The class's own defaults."
     if issubclass(algorithm, OnPolicyAlgorithm):
-        return SB3Algorithm(
-            algorithm, "step", rate, {**_STD, "episodes": 5}, why, space=spaces.STEP_SIZE | spaces.EPISODES
-        )
-    from_env = _sac_from_env if issubclass(algorithm, SAC) else relabelling_kwargs
-    return SB3Algorithm(
-        algorithm, "residual", rate, _REPLAY, why, _td3_from_env if issubclass(algorithm, TD3) else from_env
-    )
+        space = spaces.STEP_SIZE | spaces.EPISODES
+        return SB3Algorithm(algorithm, "step", rate, {**_STD, "episodes": 5}, why, space=space)
+    starts: dict[type, FromEnv] = {SAC: _sac_from_env, TD3: _td3_from_env}
+    from_env = next((start for base, start in starts.items() if issubclass(algorithm, base)), relabelling_kwargs)
+    return SB3Algorithm(algorithm, "residual", rate, _REPLAY, why, from_env)
 
 
 def keywords_of(algorithm: type[BaseAlgorithm]) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def _replay_state(model: BaseAlgorithm) -> dict[str, Any] | None:
         return None
     assert isinstance(buffer, DictReplayBuffer)  # the only kind for these observations
     filled = buffer.buffer_size if buffer.full else buffer.pos
-    state = {name: torch.from_numpy(getattr(buffer, name)[:filled].copy()) for name in ARRAYS}
+    state: dict[str, Any] = {name: torch.from_numpy(getattr(buffer, name)[:filled].copy()) for name in ARRAYS}
     for name in ("observations", "next_observations"):
         state[name] = {key: torch.from_numpy(part[:filled].copy()) for key, part in getattr(buffer, name).items()}
     draws = buffer.reward.generator.get_state() if isinstance(buffer, RelabellingReplayBuffer) else None

@@ -1,7 +1,7 @@
 """Tuning: a study of so many trials, each the training of one configuration with every tuning seed.
 
-A comparison is only as fair as its tuning: every algorithm gets the same number of trials at the same budget, the preset
-it starts from is the first of them, and neither seeds nor points are those that results are reported on.
+A comparison is only as fair as its tuning: every algorithm gets the same number of trials at the same budget, the
+preset it starts from is the first of them, and neither seeds nor points are those that results are reported on.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def start_and_space(problem: Problem) -> tuple[dict[str, Any], Space]:
     if not space:
         raise ValueError(
             f"{entry.name} has no hyper-parameter to tune. A class or function of yours says what may be tuned by its "
-            "attribute `space`, such as space = {'learning_rate': Range(1e-5, 1e-2)} with Range from agents.core.spaces."
+            "attribute `space`, such as {'learning_rate': Range(1e-5, 1e-2)} with Range from agents.core.spaces."
         )
     return {name: entry.defaults[name] for name in space}, space
 
@@ -101,8 +101,7 @@ class Study:
                 f"{', '.join(f'{key} was {old} and is {new}' for key, (old, new) in differing.items())}. Repeat its "
                 "options to go on with it, or choose another folder."
             )
-        untouched: list[float] = found["untouched_sw2"]
-        return untouched
+        return list(found["untouched_sw2"])
 
     def _load(self) -> optuna.Study:
         """optuna's study, without the trials that a kill cut short."""
