@@ -10,14 +10,11 @@ def check_shapes(**arguments: tuple[Tensor, str]) -> None:
 
     A letter stands for one size wherever it occurs; ``"..."`` is any shape, the same wherever it occurs.
     """
-    sizes: dict[str, tuple[int, ...]] = {}
+    sizes: dict[str, object] = {}
     for name, (tensor, letters) in arguments.items():
-        names = letters.split()
-        found = {"...": tuple(tensor.shape)} if names == ["..."] else {}
-        if not found and len(names) == tensor.ndim:
-            found = {letter: (size,) for letter, size in zip(names, tensor.shape, strict=True)}
-        known = [sizes.setdefault(letter, size) == size for letter, size in found.items()]
-        if not all(known) or len(found) != len(set(names)):
+        names, shape = letters.split(), tuple(tensor.shape)
+        found = [("...", shape)] if names == ["..."] else list(zip(names, shape, strict=False))
+        if (names != ["..."] and len(names) != tensor.ndim) or any(sizes.setdefault(n, s) != s for n, s in found):
             received = ", ".join(f"{other} {tuple(t.shape)}" for other, (t, _) in arguments.items())
             allowed = ", ".join(f"{other} ({', '.join(text.split())})" for other, (_, text) in arguments.items())
             raise ValueError(
