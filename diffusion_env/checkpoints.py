@@ -7,12 +7,16 @@ name, dtype, shape and bytes of every tensor. Equal states give equal files, byt
 """
 
 import contextlib
+import copy
 import hashlib
 import json
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from glob import escape
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import torch
@@ -22,6 +26,11 @@ from torch import Tensor, nn
 
 SUFFIX = ".safetensors"
 HEADER_ENTRY = "checkpoint"
+TEMPORARY = ".tmp"
+ABANDONED_SECONDS = 60.0
+"""A temporary file younger than this may belong to a writer that has not locked it yet."""
+MAX_DEPTH = 64
+"""Levels of nested containers in a state; deeper ones would exhaust the interpreter's stack."""
 
 
 class CheckpointError(RuntimeError):
@@ -47,9 +56,8 @@ def save_checkpoint(path: str | Path, state: Any, metadata: Mapping[str, Any]) -
     target = with_suffix(path)
     tensors: dict[str, Tensor] = {}
     content = {"structure": _encode(state, "", tensors), "metadata": _as_json(metadata)}
-    header = json.dumps({"sha256": _digest(content, tensors), "content": content})
-    _write_atomically(target, to_safetensors(tensors, {HEADER_ENTRY: header}))
-    return target
+    header = json.dumps({"sha256": checksum(content, tensors), "content": content})
+    return write_atomically(target, to_safetensors(tensors, {HEADER_ENTRY: header}))
 
 
 def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> tuple[Any, dict[str, Any]]:
@@ -66,17 +74,25 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> tup
     try:
         recorded = json.loads(header or "")
         content, sha256 = recorded["content"], recorded["sha256"]
-    except (ValueError, TypeError, KeyError) as error:
+        structure, metadata = content["structure"], content["metadata"]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise CheckpointError(
             f"{source} is a safetensors file, but its header has no valid {HEADER_ENTRY!r} entry, so "
             "save_checkpoint did not write it or it is damaged; pass a file that save_checkpoint wrote."
         ) from error
-    if _digest(content, tensors) != sha256:
+    if checksum(content, tensors) != sha256:
         raise CheckpointError(
             f"{source} is damaged: its content does not match the checksum stored in it; take another "
             "checkpoint, or copy the file again from where it came."
         )
-    return _decode(content["structure"], tensors, device), content["metadata"]
+    if not isinstance(metadata, dict):
+        raise CheckpointError(f"{source} is damaged: its metadata are of type {type(metadata).__name__}, not a dict.")
+    try:
+        return _decode(structure, dict(tensors), device, MAX_DEPTH), metadata
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise CheckpointError(
+            f"{source} was not written by save_checkpoint: the structure of its state is no structure ({error!r})."
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -134,13 +150,81 @@ def load_module(module: nn.Module, state_dict: Mapping[str, Any], what: str) -> 
     """
     own = module.state_dict()  # before: loading may replace buffers that change their shape
     try:
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(f"it is a {type(state_dict).__name__} and not a dict of tensors")
         module.load_state_dict(state_dict)
-    except RuntimeError as error:
-        reasons = _differences(own, state_dict) or [" ".join(str(error).split())]
+    except CheckpointError:
+        raise
+    # What is wrong with a forged state shows in many ways, and modules with a state of their own add theirs.
+    except Exception as error:
+        found = _differences(own, state_dict) if isinstance(state_dict, Mapping) else []
+        reasons = found or [" ".join(str(error).split())]
         raise CheckpointError(
             f"{what} does not fit this {type(module).__name__}: {'; '.join(reasons)}. Build the module with "
             "the event shape and hidden sizes it was saved with, or pass another checkpoint."
         ) from error
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: Any, what: str) -> None:
+    """``optimizer.load_state_dict`` of a copy of ``state``, after it was compared with the parameters.
+
+    A fused optimizer reads its moments where the parameters say they are: moments of another shape or type would end
+    the interpreter and not the call. ``what`` says in the error what the state is.
+
+    Raises:
+        CheckpointError: other groups, parameters or settings than the optimizer's, or a moment that does not fit.
+    """
+    reason = _misfit(optimizer, state)
+    if reason:
+        raise CheckpointError(
+            f"{what} does not fit this {type(optimizer).__name__}: {reason}. Pass another checkpoint."
+        )
+    optimizer.load_state_dict(copy.deepcopy(state))  # it keeps the tensors it is given; two must not share moments
+
+
+def _misfit(optimizer: torch.optim.Optimizer, state: Any) -> str:
+    """What keeps ``state`` from being this optimizer's; "" for nothing."""
+    own = optimizer.state_dict()["param_groups"]
+    if not isinstance(state, dict) or set(state) != {"state", "param_groups"}:
+        return "it is not a dict of 'state' and 'param_groups'"
+    groups, moments = state["param_groups"], state["state"]
+    if not isinstance(groups, list) or not isinstance(moments, dict) or len(groups) != len(own):
+        return f"it does not hold {len(own)} groups of parameters and a dict of moments"
+    for mine, theirs in zip(own, groups, strict=True):
+        if not isinstance(theirs, dict) or theirs.get("params") != mine["params"] or set(theirs) != set(mine):
+            return f"its groups do not hold the parameters {mine['params']} under the settings {sorted(mine)}"
+        changed = [key for key in mine if key not in _MAY_CHANGE and not _same_setting(mine[key], theirs[key])]
+        if changed:
+            return (
+                f"its settings {changed} are {[theirs[key] for key in changed]}, not {[mine[key] for key in changed]}"
+            )
+        if not _is_step_size(theirs.get("lr")):
+            return f"its step size is {theirs.get('lr')!r}"
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    for index, entries in moments.items():
+        if type(index) is not int or not 0 <= index < len(weights) or not isinstance(entries, dict):
+            return f"it has moments of a parameter {index!r}"
+        for name, moment in entries.items():
+            fits = isinstance(moment, Tensor) and moment.dtype == torch.float32
+            if not fits or moment.shape not in (weights[index].shape, torch.Size([])):
+                return f"its {name!r} of parameter {index} is no float32 tensor of shape {tuple(weights[index].shape)}"
+            if (name == "step") != (moment.ndim == 0) and weights[index].ndim > 0:
+                return f"its {name!r} of parameter {index} has shape {tuple(moment.shape)}"
+    return ""
+
+
+_MAY_CHANGE = ("params", "lr", "lr_scale", "initial_lr")
+"""Settings of a group that a run changes, or that are compared apart."""
+
+
+def _same_setting(mine: Any, theirs: Any) -> bool:
+    plain = (list(value) if isinstance(value, tuple) else value for value in (mine, theirs))
+    first, second = plain
+    return type(first) is type(second) and bool(first == second)
+
+
+def _is_step_size(value: Any) -> bool:
+    return isinstance(value, float | int) and not isinstance(value, bool) and 0 <= value < float("inf")
 
 
 def write_json(path: str | Path, obj: Any) -> Path:
@@ -150,9 +234,7 @@ def write_json(path: str | Path, obj: Any) -> Path:
         CheckpointError: the file cannot be written; an older file is left as it was.
         TypeError: ``obj`` holds something that JSON cannot.
     """
-    target = Path(path)
-    _write_atomically(target, (json.dumps(obj, indent=2) + "\n").encode())
-    return target
+    return write_atomically(path, (json.dumps(obj, indent=2) + "\n").encode())
 
 
 def with_suffix(path: str | Path) -> Path:
@@ -179,16 +261,23 @@ def _encode(node: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     )
 
 
-def _decode(node: Any, tensors: dict[str, Tensor], device: torch.device | str) -> Any:
-    """Inverse of `_encode`; the copy frees tensors from the file they are mapped from."""
-    if not isinstance(node, dict):
+def _decode(node: Any, tensors: dict[str, Tensor], device: torch.device | str, depth: int) -> Any:
+    """Inverse of `_encode`; the copy frees tensors from the file they are mapped from.
+
+    Each tensor is taken out of ``tensors``, so that a structure that names one a million times fills no memory.
+    """
+    if node is None or isinstance(node, bool | int | float | str):
         return node
-    ((kind, items),) = node.items()
-    if kind == "tensor":
-        return tensors[items].to(device, copy=True)
+    if depth == 0:
+        raise ValueError(f"more than {MAX_DEPTH} levels")
+    ((kind, items),) = node.items() if isinstance(node, dict) else [(type(node).__name__, None)]
+    if kind == "tensor" and isinstance(items, str):
+        return tensors.pop(items).to(device, copy=True)
+    if kind not in ("dict", "list", "tuple") or not isinstance(items, list):
+        raise ValueError(f"an entry of kind {kind!r}")
     if kind == "dict":
-        return {key: _decode(item, tensors, device) for key, item in items}
-    decoded = [_decode(item, tensors, device) for item in items]
+        return {_key(key, "?"): _decode(item, tensors, device, depth - 1) for key, item in items}
+    decoded = [_decode(item, tensors, device, depth - 1) for item in items]
     return decoded if kind == "list" else tuple(decoded)
 
 
@@ -226,7 +315,8 @@ def _as_json(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _digest(content: Any, tensors: dict[str, Tensor]) -> str:
+def checksum(content: Any, tensors: dict[str, Tensor]) -> str:
+    """SHA-256 of the content as JSON and of every tensor's name, dtype, shape and bytes."""
     digest = hashlib.sha256(json.dumps(content).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
@@ -258,33 +348,82 @@ def _differences(own: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
     """What keeps ``given`` from loading into ``own``, one phrase per tensor."""
     missing = [f"tensor {name!r} is missing from it" for name in own if name not in given]
     unexpected = [f"tensor {name!r} is not expected" for name in given if name not in own]
-    shapes = [
-        f"tensor {name!r} has shape {tuple(given[name].shape)} where {tuple(tensor.shape)} is expected"
-        for name, tensor in own.items()
-        if isinstance(tensor, Tensor) and name in given and given[name].shape != tensor.shape
+    both = [(name, tensor, given[name]) for name, tensor in own.items() if isinstance(tensor, Tensor) and name in given]
+    kinds = [
+        f"{name!r} is a {type(new).__name__} and no tensor" for name, _, new in both if not isinstance(new, Tensor)
     ]
-    return missing + unexpected + shapes
+    shapes = [
+        f"tensor {name!r} has shape {tuple(new.shape)} where {tuple(tensor.shape)} is expected"
+        for name, tensor, new in both
+        if isinstance(new, Tensor) and new.shape != tensor.shape
+    ]
+    return missing + unexpected + kinds + shapes
 
 
-def _write_atomically(target: Path, data: bytes) -> None:
-    """Replace ``target`` by a file of ``data`` in one step; the folder entry is the old or the new file.
+def write_atomically(path: str | Path, data: bytes) -> Path:
+    """Replace the file at ``path`` by one of ``data`` in one step: its folder entry is the old or the new whole file.
 
-    The file is synced before it is renamed, or a power cut could leave the new name on missing bytes.
+    The temporary file beside it has a name that nobody can foresee and is made anew, so that neither a planted link nor
+    another writer is written into. It is synced before it is renamed, or a power cut could leave the new name on
+    missing bytes. What a killed write left behind is removed by the next one to the same path.
+
+    Raises:
+        CheckpointError: the file cannot be written; an older file is left as it was.
     """
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    target = Path(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
+        _remove_abandoned(target)
+        with NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", suffix=TEMPORARY, delete=False) as file:
+            try:
+                _lock(file.fileno())
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+                os.chmod(file.name, 0o666 & ~_umask())  # a temporary file is readable by its owner alone
+                os.replace(file.name, target)
+            except BaseException:
+                with contextlib.suppress(OSError):  # must not hide the first error
+                    os.unlink(file.name)
+                raise
     except OSError as error:
         raise CheckpointError(
             f"{target} could not be written ({error.strerror or error}); what was there before is unchanged "
             f"and the unfinished file is removed. Free {len(data)} bytes on that disk, make the folder "
             "writable, or save to another folder."
         ) from error
-    finally:
-        with contextlib.suppress(OSError):  # gone after a successful replace; must not hide the first error
-            temporary.unlink()
+    return target
+
+
+def _remove_abandoned(target: Path) -> None:
+    """Remove temporary files of ``target`` that no living writer holds, of writes that were killed.
+
+    A writer locks its file; the system lets go of the lock when the process ends, in other containers too.
+    """
+    for leftover in target.parent.glob(f".{escape(target.name)}.*{TEMPORARY}"):
+        with contextlib.suppress(OSError):
+            if time.time() - leftover.lstat().st_mtime < ABANDONED_SECONDS or not leftover.is_file():
+                continue
+            with open(leftover, "rb") as file:
+                if _lock(file.fileno()):
+                    leftover.unlink()
+
+
+def _lock(descriptor: int) -> bool:
+    """Whether this process now holds the file; True where the platform has no such locks."""
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _umask() -> int:
+    """The process's umask, which can only be read by setting it."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
