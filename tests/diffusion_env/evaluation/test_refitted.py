@@ -22,11 +22,11 @@ def noise(like: torch.Tensor, std: float) -> torch.Tensor:
 def test_fresh_data_have_no_gap_and_blurred_data_have_one(roll: tuple[torch.Tensor, torch.Tensor]) -> None:
     reference, spare = roll
     floor, blurred = (
-        refitted_ipm(make_critic("energy", (2,), 3), points, reference, 0, patience_steps=200, max_steps=500)
+        refitted_ipm(make_critic("energy", (2,), 3), points, reference, 0, patience_steps=150, max_steps=600)
         for points in (spare, spare + noise(spare, 0.1))
     )
-    assert abs(floor.gap) < 0.05 and floor.num_steps < 500
-    assert blurred.gap > 0.4 and blurred.num_steps == 500  # still rising when it was stopped
+    assert abs(floor.gap) < 0.05 and floor.num_steps < 600
+    assert blurred.gap > 0.4 and blurred.num_steps == 600  # still rising when it was stopped
 
 
 def test_a_young_critic_does_not_see_thin_noise(roll: tuple[torch.Tensor, torch.Tensor]) -> None:
