@@ -21,7 +21,7 @@ CODE = ("diffusion_env", "agents", "benchmarks")
 
 FLOORS: dict[str, tuple[str, ...]] = {
     "diffusion_env": (
-        "checkpoints",
+        "checkpoints fields",
         "samplers",
         "config",
         "networks",
@@ -35,6 +35,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "rendering",
         "env vector_env",
     ),
+    "diffusion_env.checkpoints": ("atomic", "format restoring"),
     "diffusion_env.samplers": ("schedules", "law", "tables", "named", "denoiser", "walk"),
     "agents": ("core", "algorithms", "runs", "sb3", "zoo", "tuning", "commands", "cli"),
     "agents.core": (
