@@ -20,6 +20,7 @@ from agents.algorithms.entry import OwnEntry
 from agents.algorithms.presets import AGENTS, PRESETS
 from agents.core.algorithm import Changes, Entry
 from agents.core.ipm_agent import IPMAgent
+from agents.runs.callbacks import CHECKPOINT
 from agents.runs.function import FunctionEntry
 from agents.runs.untouched import Untouched
 from agents.sb3.entry import SB3Entry
@@ -61,7 +62,7 @@ def load_agent(
     env_kwargs: Changes | None = None,
     tensorboard_log: str | Path | None = None,
 ) -> Any:
-    """The algorithm saved at ``path``: an `Algorithm`, ready to sample or to go on with ``resume``.
+    """The `Algorithm` saved at ``path``, a file or the folder of a run, ready to sample or to go on with ``resume``.
 
     ``algorithms``: your own, which the file may hold: classes, functions, or their "module:name". A name in the file
     that is neither one of ours nor among them is never imported. ``env_kwargs``: keywords of the task to replace;
@@ -69,6 +70,7 @@ def load_agent(
 
     Raises CheckpointError for a file that holds no algorithm, or one that is not known here.
     """
+    path = Path(path) / CHECKPOINT if Path(path).is_dir() else path
     name = load_object(path, "agent")[1].name
     if name in NAMES:
         return find(name).load(path, str(device), env_kwargs, tensorboard_log)

@@ -58,7 +58,7 @@ def load_agent(
     saved = header.extra
     if not {"env_id", "num_envs", "env_kwargs", "env_objects", "seed"} <= saved.keys():
         raise CheckpointError(f"The header of {path} has only {sorted(saved)}: no agent's `save` wrote it.")
-    if saved["env_id"] not in gym.registry:
+    if not isinstance(saved["env_id"], str) or saved["env_id"] not in gym.registry:
         raise CheckpointError(
             f"{path} was trained in the environment {saved['env_id']!r}, which is not registered here, and a file "
             "never makes us import what it names. Import the package that registers it first, and give the id without "

@@ -44,8 +44,11 @@ class SB3Entry:
         self, task: Task, seed: int, changes: Changes | None = None, tensorboard_log: str | Path | None = None
     ) -> Algorithm:
         """The model in its environments, with the critic's schedule and a counter; the step size falls to zero."""
-        keywords = dict(changes or {})
-        self.settings(keywords)
+        self.settings(changes or {})
+        # JSON has no tuples, and SB3 takes pairs such as train_freq only as tuples.
+        keywords: dict[str, Any] = {
+            name: tuple(one) if isinstance(one, list) else one for name, one in (changes or {}).items()
+        }
         mode = keywords.pop("action_mode", self.preset.action_mode)
         if "learning_rate" in keywords:
             keywords["learning_rate"] = LinearSchedule(keywords["learning_rate"], 0.0, 1.0)
