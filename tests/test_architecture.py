@@ -26,7 +26,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "denoisers",
         "critics",
         "evaluation",
-        "checks",
+        "checks step_counts unseen_samples",
         "process",
         "assembly",
         "rendering",
@@ -43,6 +43,7 @@ ABOVE = {
     "benchmarks": ("tests",),
     "tests": ("tests",),
 }
+SHARED_BY_TESTS = ("tests.support",)
 WITHOUT_TORCHVISION = ("torchvision", "torch_fidelity", "pytorch_fid", "cleanfid", "lpips")
 UNSAFE = ("pickle", "cPickle", "cloudpickle", "dill", "joblib", "torch.load", "torch.save")
 HEAVY = ("sklearn", "matplotlib", "ot", "torchmetrics", "diffusers", "tensorboard", "stable_baselines3")
@@ -89,7 +90,7 @@ def attributes(source: str) -> set[str]:
 
 def imports_point_down(module: str, source: str) -> list[str]:
     above = ABOVE[module.split(".")[0]]
-    return [name for name in imports(module, source) if within(name, above)]
+    return [name for name in imports(module, source) if within(name, above) and not within(name, SHARED_BY_TESTS)]
 
 
 def no_arrow_runs_back_up(module: str, source: str) -> list[str]:
@@ -178,6 +179,7 @@ CASES: dict[Rule, list[tuple[tuple[str, str], tuple[str, str]]]] = {
         ((AGENT, "from diffusion_env import process"), (AGENT, "from diffusion_env import samplers")),
         (("benchmarks.run", "from tests import x"), ("tests.benchmarks.test_a", "import benchmarks.run")),
         (("tests.agents.test_a", "from .test_b import f"), ("tests.agents.test_a", "from agents import f")),
+        (("tests.agents.test_a", "from tests.agents import f"), ("tests.agents.test_a", "from tests.support import f")),
     ],
     no_arrow_runs_back_up: [
         (("diffusion_env.data.named", "from ..critics import base"), (ENV, "from . import critics")),
