@@ -33,6 +33,8 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "env vector_env",
     ),
     "diffusion_env.checkpoints": ("atomic", "format restoring"),
+    "diffusion_env.data": ("dataset distributions archives pictures", "files", "named"),
+    "diffusion_env.evaluation": ("metrics", "protocol"),
     "diffusion_env.samplers": ("schedules", "law", "tables", "named", "denoiser", "walk"),
     "agents": ("core", "algorithms", "runs", "sb3", "zoo", "tuning", "commands", "cli"),
     "benchmarks": ("comparison", "speed", "compare toy"),
@@ -195,6 +197,7 @@ CASES: dict[Rule, list[tuple[tuple[str, str], tuple[str, str]]]] = {
             ("diffusion_env.samplers.law", "from .tables import A"),
             ("diffusion_env.samplers.tables", "from .law import A"),
         ),
+        (("diffusion_env.data.files", "from .named import A"), ("diffusion_env.data.named", "from .files import A")),
         (("agents.core.agent", "from agents.zoo import A"), ("agents.zoo", "from agents.core.agent import A")),
     ],
     submodules_do_not_import_the_package_root: [

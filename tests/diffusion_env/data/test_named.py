@@ -8,7 +8,7 @@ import torch
 from numpy.random import MT19937, RandomState, SeedSequence
 
 from diffusion_env.data.dataset import Dataset
-from diffusion_env.data.named import DATASETS, HELD_OUT_BRANCH, load_dataset
+from diffusion_env.data.named import DATASET_NAMES, DATASETS, HELD_OUT_BRANCH, IMAGE_SETS, ImageSet, load_dataset
 from diffusion_env.evaluation.metrics import sliced_wasserstein
 
 
@@ -145,6 +145,20 @@ def test_a_moved_set_draws_on_its_device(generated):
     data = generated["gaussians8"].to("cuda")
     x = data.sample(8, torch.Generator("cuda").manual_seed(0))
     assert x.device.type == data.to_data(x).device.type == data.fresh(8, seed=0).device.type == "cuda"
+
+
+def test_a_new_image_set_is_a_line_in_the_table(monkeypatch):
+    values = np.arange(10 * 3 * 4 * 4).reshape(10, 3, 4, 4) % 6
+    monkeypatch.setitem(IMAGE_SETS, "tiles", ImageSet(lambda: values, 5.0))
+    data = load_dataset("tiles", seed=1)
+    both = torch.cat([data.train, data.held_out])
+    assert data.name == "tiles" and data.shape == (3, 4, 4) and len(data.train) == 8
+    assert float(both.min()) == -1.0 and float(both.max()) == 1.0
+    assert rows(data.to_data(both).round()) == rows(torch.tensor(values).float())
+
+
+def test_the_known_names_are_those_of_both_tables():
+    assert set(DATASET_NAMES) == {*DATASETS, *IMAGE_SETS} and len(DATASET_NAMES) == len(set(DATASET_NAMES))
 
 
 def test_unknown_name_lists_the_known_ones():
