@@ -70,7 +70,7 @@ class TestStep:
         process.step(noise(process, 0))
         process.reset(np.array([False, True]))
         before = process.x
-        action = torch.stack([torch.full((2,), torch.nan), torch.ones(2)])  # the action of an inactive one is ignored
+        action = torch.stack([torch.full((2,), torch.nan), torch.ones(2)])  # the first is not read
         outcome = process.step(action, active=np.array([False, True]))
         assert torch.equal(outcome.x[0], before[0]) and not torch.equal(outcome.x[1], before[1])
         assert (
@@ -100,7 +100,7 @@ class TestStep:
         assert finished is not None and finished.tolist() == process.done.tolist() == [True, False]
         with pytest.raises(ResetNeeded, match="1 of 2"):
             process.step(zero)
-        finished = process.step(zero, active=second).finished  # a particle that is done and not active may stay
+        finished = process.step(zero, active=second).finished  # the first is done, but not active
         assert finished is not None and finished.tolist() == [False, True] and process.done.all()
 
     def test_move_changes_nothing(self, ring: Dataset) -> None:

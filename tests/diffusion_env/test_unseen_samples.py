@@ -47,7 +47,7 @@ def test_state_and_load_copy() -> None:
     unseen.add(first)
     saved = unseen.state()
     resumed.load(saved, CPU)
-    saved[0][:] = 0  # neither holds what was saved
+    saved[0][:] = 0  # must change neither object
     for each in (unseen, resumed):
         each.add(second)
         batch = each.take_batch()

@@ -52,7 +52,7 @@ class TestOneLaw:
             other = self.outcomes(DDPMShortcutVectorEnv(num_envs, **arguments), 2.0)
             assert single.shape == vector.shape == other.shape == (2, self.EPISODES)
             assert min(ks_2samp(s, v).pvalue for s, v in zip(single, vector, strict=True)) > 0.01
-            assert ks_2samp(single[1], other[1]).pvalue < 1e-4  # the test can tell laws apart
+            assert ks_2samp(single[1], other[1]).pvalue < 1e-4  # control: other actions, another law
 
     def test_the_same_start_and_actions_give_the_same_sample(self, ring: Dataset, oracle: MixtureDenoiser) -> None:
         arguments: dict[str, Any] = {"num_steps": 3, "action_mode": "residual", "denoiser": oracle}
