@@ -34,7 +34,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     ),
     "diffusion_env.checkpoints": ("atomic", "format restoring"),
     "diffusion_env.data": ("dataset distributions archives pictures", "files", "named"),
-    "diffusion_env.evaluation": ("metrics", "protocol"),
+    "diffusion_env.evaluation": ("metrics two_sample refitted", "protocol"),
     "diffusion_env.samplers": ("schedules", "law", "tables", "named", "denoiser", "walk"),
     "agents": ("core", "algorithms", "runs", "sb3", "zoo", "tuning", "commands", "cli"),
     "benchmarks": ("comparison", "speed", "compare toy"),
