@@ -24,6 +24,11 @@ Step = tuple[Any, Any, Any, Any, dict[str, Any]]
 """What `step` returns: observation, reward, terminated, truncated, info."""
 
 
+def rows(points: Tensor) -> set[bytes]:
+    """The points (N, *shape) as a set, to look for equal ones."""
+    return {row.tobytes() for row in points.flatten(1).numpy()}
+
+
 def make_process(
     data: Dataset, num_envs: int = 4, num_steps: int = 3, critic: str | Critic = "energy", seed: int = 0, **kwargs: Any
 ) -> DenoisingProcess:

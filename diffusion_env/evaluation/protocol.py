@@ -50,7 +50,7 @@ class FreshPoints:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class MetricInput:
     """What a metric is computed from: the samples and the fresh points of one evaluation seed, in data units."""
 
     samples: Tensor  # (n, *shape)
@@ -111,8 +111,8 @@ def _repeat(draw: Callable[[FreshPoints, int], Tensor], dataset: Dataset, config
     scores: list[Scores] = []
     for seed in config.seeds:
         points = draw_fresh(dataset, config, seed)
-        comparison = Comparison(draw(points, seed), points, dataset, config, seed)
-        scores.append({name: metric(comparison) for name, metric in METRICS.items()})
+        given = MetricInput(draw(points, seed), points, dataset, config, seed)
+        scores.append({name: metric(given) for name, metric in METRICS.items()})
     return _summary(scores, _num_points(dataset, config)[0])
 
 
@@ -191,32 +191,34 @@ def _generator(seed: int, stream: int, device: torch.device) -> torch.Generator:
     return torch.Generator(device).manual_seed(NUM_STREAMS * seed + stream)
 
 
-def _mode_coverage(c: Comparison) -> float | None:
-    if c.dataset.modes is None or c.dataset.mode_radius is None:
+def _mode_coverage(given: MetricInput) -> float | None:
+    if given.dataset.modes is None or given.dataset.mode_radius is None:
         return None
-    return mode_coverage(c.samples, c.dataset.modes, c.dataset.mode_radius)
+    return mode_coverage(given.samples, given.dataset.modes, given.dataset.mode_radius)
 
 
-def _recall(c: Comparison) -> float:
-    samples, reference = c.first(RECALL_SAMPLES)
+def _recall(given: MetricInput) -> float:
+    samples, reference = given.first(RECALL_SAMPLES)
     return recall(samples, reference, min(NEIGHBOURS, len(samples) - 1))
 
 
-METRICS: dict[str, Callable[[Comparison], float | None]] = {
-    "sw2": lambda c: sliced_wasserstein(
-        c.samples, c.points.reference, c.generator(PROJECTION_STREAM), c.config.num_projections
+METRICS: dict[str, Callable[[MetricInput], float | None]] = {
+    "sw2": lambda given: sliced_wasserstein(
+        given.samples, given.points.reference, given.generator(PROJECTION_STREAM), given.config.num_projections
     ),
-    "w1": lambda c: exact_w1(*c.first(c.config.w1_samples)),
-    "off_support": lambda c: off_support(c.samples, c.points.support, c.radius),
-    "off_support_radius": lambda c: c.radius,
-    "mmd": lambda c: mmd(*c.first(c.config.w1_samples)),
+    "w1": lambda given: exact_w1(*given.first(given.config.w1_samples)),
+    "off_support": lambda given: off_support(given.samples, given.points.support, given.radius),
+    "off_support_radius": lambda given: given.radius,
+    "mmd": lambda given: mmd(*given.first(given.config.w1_samples)),
     "mode_coverage": _mode_coverage,
     "recall": _recall,
-    "held_out_critic": lambda c: _critic_distance(c.samples, c.points.reference, c.dataset, c.config, c.seed),
+    "held_out_critic": lambda given: _critic_distance(
+        given.samples, given.points.reference, given.dataset, given.config, given.seed
+    ),
 }
-"""What `evaluate` measures: name -> function of one seed's comparison; None where it does not apply.
+"""What `evaluate` measures: name -> function of one seed's points; None where it does not apply.
 
-A metric that draws takes `Comparison.generator` of an existing stream: no two metrics are compared with each other, so
+A metric that draws takes `MetricInput.generator` of an existing stream: no two metrics are compared with each other, so
 they may share their random numbers, and a new stream would change those of all seeds."""
 WITH_INTERVAL = ("sw2", "w1")
 """Metrics reported as mean, low and high; the others as a mean."""

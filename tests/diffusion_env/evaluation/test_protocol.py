@@ -15,8 +15,8 @@ from diffusion_env.data.named import load_dataset
 from diffusion_env.evaluation.protocol import (
     METRICS,
     PROJECTION_STREAM,
-    Comparison,
     EvaluationConfig,
+    MetricInput,
     draw_fresh,
     evaluate,
     floor,
@@ -74,8 +74,8 @@ def test_the_example_of_the_page_runs(capsys):
 
 
 def test_a_new_metric_is_a_line_in_the_table(roll, monkeypatch):
-    monkeypatch.setitem(METRICS, "largest", lambda c: float(c.samples.abs().max()))
-    monkeypatch.setitem(METRICS, "never", lambda c: None)
+    monkeypatch.setitem(METRICS, "largest", lambda given: float(given.samples.abs().max()))
+    monkeypatch.setitem(METRICS, "never", lambda given: None)
     row = evaluate(lambda n, generator: torch.full((n, 2), 3.0), roll, SMALL)
     assert row["largest"] == 3.0 and row["per_seed"]["largest"] == [3.0] * 3
     assert row["never"] is None and row["per_seed"]["never"] == [None] * 3
@@ -84,13 +84,13 @@ def test_a_new_metric_is_a_line_in_the_table(roll, monkeypatch):
 
 def test_a_metric_sees_one_seed(roll):
     points = draw_fresh(roll, SMALL, seed=3)
-    comparison = Comparison(points.spare, points, roll, SMALL, seed=3)
-    samples, reference = comparison.first(10)
+    given = MetricInput(points.spare, points, roll, SMALL, seed=3)
+    samples, reference = given.first(10)
     assert samples.equal(points.spare[:10]) and reference.equal(points.reference[:10])
-    assert comparison.radius == 0.03
-    draws = [torch.rand(3, generator=comparison.generator(PROJECTION_STREAM)) for _ in range(2)]
+    assert given.radius == 0.03
+    draws = [torch.rand(3, generator=given.generator(PROJECTION_STREAM)) for _ in range(2)]
     assert draws[0].equal(draws[1])  # each metric starts the stream anew
-    other = replace(comparison, seed=4).generator(PROJECTION_STREAM)
+    other = replace(given, seed=4).generator(PROJECTION_STREAM)
     assert not draws[0].equal(torch.rand(3, generator=other))
 
 
