@@ -45,7 +45,6 @@ class MMDCritic(Critic):
         super().__init__(shape)
         given = None if bandwidths is None else _checked_bandwidths(bandwidths)
         self.config = {
-            "critic": self.name,
             "shape": list(shape),
             "seed": seed,
             "bandwidths": given,
