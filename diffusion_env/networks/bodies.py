@@ -84,7 +84,7 @@ def make_body(
         out_dim: how many numbers come out.
         generator: on the CPU; draws the initial weights, and nothing else does.
         body: a name in `BODIES`; None chooses by shape, see `body_name`.
-        width: units of each hidden layer; of "conv" also the channels of the last convolution.
+        width: units of each hidden layer; the last convolution of "conv" has a quarter as many channels.
         depth: hidden layers; of "conv" those behind the convolutions, whose number follows from the image's size.
         activation: after each hidden layer.
         fourier: Fourier features in front; None for none.

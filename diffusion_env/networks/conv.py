@@ -17,8 +17,9 @@ def conv_stack(
 ) -> Stack:
     """Strided convolutions that halve the image (C, H, W) until its shorter side is 4 to 7, then a perceptron.
 
-    The last convolution has ``width`` channels, each earlier one half as many, but at least 8, as in DCGAN (Radford et
-    al. 2016). Its feature maps are flattened into ``depth`` hidden layers of ``width`` units.
+    The last convolution has ``width`` / 4 channels, so that 16 pixels of them are 4 ``width`` numbers; each earlier one
+    has half as many as the next, but at least 8 (as in DCGAN, Radford et al. 2016), and an even number. The last
+    feature maps are flattened into ``depth`` hidden layers of ``width`` units.
 
     A kernel of a few pixels sees fine detail as it is, so Fourier features are taken only where their number is given;
     they are then those of each pixel's C channels.
@@ -38,7 +39,7 @@ def conv_stack(
     h, w = sides
     hidden: list[Hidden] = []
     for later in reversed(range((min(sides) // SMALLEST_SIDE).bit_length())):  # how many convolutions still follow
-        out_channels = min(width, max(FEWEST_CHANNELS, 2 * (width >> (later + 1)))) if later else width
+        out_channels = max(FEWEST_CHANNELS, 2 * (width >> (later + 3)))
         hidden.append(Hidden(convolution(channels, out_channels, (h, w), generator), out_channels, on_grid=True))
         channels, h, w = out_channels, h // 2, w // 2
     first, *others = dense([channels * h * w, *[width] * depth], generator)

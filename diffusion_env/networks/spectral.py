@@ -9,56 +9,59 @@ Normalization", ICLR 2019.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor, nn
-from torch.nn.grad import conv2d_input
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.nn.utils.parametrize import register_parametrization
 
 from diffusion_env.networks.layers import Convolution
 
-FIRST_ITERATIONS = 50
-ITERATIONS = 3
-"""Power iterations of a convolution at first, and per update. Its largest singular values lie closer to each other than
-those of a trained matrix, for which one per update is enough."""
+FIRST_ITERATIONS = 100
+ITERATIONS = 10
+"""Power iterations of an `OperatorNorm` at first, and per update."""
 
 
-class ConvolutionNorm(nn.Module):
-    """Parametrisation of a kernel (out_channels, in_channels, 4, 4): divided by the operator norm of its convolution.
+class OperatorNorm(nn.Module):
+    """Parametrisation of a weight (any shape): divided by the norm of the linear operator that it defines.
 
-    In training mode each read of the kernel iterates first; otherwise it is a pure function.
+    In training mode each read of the weight iterates first; otherwise it is a pure function. The power iteration
+    approaches the norm from below and starts at the last result.
     """
 
-    right: Tensor  # (1, in_channels, H, W): the right singular vector so far
+    right: Tensor  # (*shape of an input): the right singular vector so far
 
-    def __init__(self, layer: Convolution) -> None:
+    def __init__(self, weight: Tensor, operator: Callable[[Tensor, Tensor], Tensor], shape: tuple[int, ...]) -> None:
+        """``operator(x, weight)`` is linear in x of ``shape``; the start is drawn by the global generator."""
         super().__init__()
-        self.stride, self.padding = layer.stride, layer.padding
-        start = torch.randn(1, layer.in_channels, *layer.grid, device=layer.weight.device)
-        self.register_buffer("right", start / start.norm())
-        self.iterate(layer.weight, FIRST_ITERATIONS)
+        self.operator = operator
+        self.register_buffer("right", nn.functional.normalize(torch.randn(shape).flatten(), dim=0).view(shape))
+        self.iterate(weight, FIRST_ITERATIONS)
 
-    def forward(self, kernel: Tensor) -> Tensor:
-        """The kernel, same shape, of norm 1 up to the error of the power iteration."""
+    def forward(self, weight: Tensor) -> Tensor:
+        """The weight, same shape, of an operator whose norm is 1 up to the error of the power iteration."""
         if self.training:
-            self.iterate(kernel, ITERATIONS)
+            self.iterate(weight, ITERATIONS)
         # Cloned, because a later iteration must not change what a backward pass needs.
-        return kernel / self._convolve(self.right.clone(), kernel).norm()
+        return weight / self.operator(self.right.clone(), weight).norm()
 
-    @torch.no_grad()
-    def iterate(self, kernel: Tensor, times: int) -> None:
-        """``times`` power iterations on the convolution followed by its transpose."""
-        for _ in range(times):
-            left = self._convolve(self.right, kernel)
-            right = conv2d_input(self.right.shape, kernel, left, self.stride, self.padding)
-            self.right.copy_(right / right.norm().clamp_min(torch.finfo(right.dtype).tiny))
-
-    def _convolve(self, x: Tensor, kernel: Tensor) -> Tensor:
-        return nn.functional.conv2d(x, kernel, None, self.stride, self.padding)
+    def iterate(self, weight: Tensor, times: int) -> None:
+        """``times`` power iterations, right <- A^T A right / |A^T A right|; the gradient of |A x|^2 / 2 is A^T A x."""
+        with torch.enable_grad():
+            for _ in range(times):
+                x = self.right.clone().requires_grad_()
+                (right,) = torch.autograd.grad(self.operator(x, weight.detach()).square().sum() / 2, x)
+                self.right.copy_(right / right.norm())
 
 
 def bound_slope(network: nn.Module, seed: int) -> None:
-    """Parametrise every layer of ``network`` by its norm; ``seed`` starts the power iterations. Leaves eval mode.
+    """Divide every layer of ``network`` by its norm; ``seed`` starts the power iterations. Leaves it in eval mode.
+
+    A network of linear layers alone keeps torch's own `spectral_norm`, one power iteration per update. Behind
+    convolutions linear layers are large, one update moves their norm by more than one iteration can follow, and they
+    are treated as the convolutions are.
 
     Raises TypeError for a layer with weights whose norm is not known here.
     """
@@ -69,15 +72,23 @@ def bound_slope(network: nn.Module, seed: int) -> None:
                 f"The slope of a {type(layer).__name__} cannot be bounded: only Linear and Convolution layers can. "
                 "Choose a body made of these, or another critic, such as 'gradient_penalty'."
             )
-    # torch draws the start of the power iteration from the global generator: lend it a seed, then put it back.
+    # The starts of the power iterations come from the global generator: lend it a seed, then put it back.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         for layer in layers:
-            if isinstance(layer, Convolution):
-                register_parametrization(layer, "weight", ConvolutionNorm(layer))
-            else:
+            if all(isinstance(other, nn.Linear) for other in layers):
                 spectral_norm(layer)
+            else:
+                register_parametrization(layer, "weight", _norm_of(layer))
     network.eval()
+
+
+def _norm_of(layer: nn.Module) -> OperatorNorm:
+    if isinstance(layer, Convolution):
+        convolve = partial(nn.functional.conv2d, bias=None, stride=layer.stride, padding=layer.padding)
+        return OperatorNorm(layer.weight, convolve, (1, layer.in_channels, *layer.grid))
+    assert isinstance(layer, nn.Linear)
+    return OperatorNorm(layer.weight, nn.functional.linear, (layer.in_features,))
 
 
 @torch.no_grad()
