@@ -6,35 +6,24 @@ entry ``"checkpoint"``, a JSON text ``{"sha256": ..., "content": {"structure": .
 name, dtype, shape and bytes of every tensor. Equal states give equal files, byte for byte.
 """
 
-import contextlib
-import copy
 import hashlib
 import json
-import os
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from glob import escape
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
-from torch import Tensor, nn
+from torch import Tensor
+
+from diffusion_env.checkpoints.atomic import CheckpointError, write_atomically
 
 SUFFIX = ".safetensors"
 HEADER_ENTRY = "checkpoint"
-TEMPORARY = ".tmp"
-ABANDONED_SECONDS = 60.0
-"""A temporary file younger than this may belong to a writer that has not locked it yet."""
 MAX_DEPTH = 64
 """Levels of nested containers in a state; deeper ones would exhaust the interpreter's stack."""
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint cannot be written, read, or applied to the object it is meant for."""
 
 
 def save_checkpoint(path: str | Path, state: Any, metadata: Mapping[str, Any]) -> Path:
@@ -137,104 +126,6 @@ def load_object(path: str | Path, kind: str, device: torch.device | str = "cpu")
             f"{type(config).__name__}; a header has a name and a dict of keywords. Pass another file."
         )
     return state, Header(kind, name, config, extra)
-
-
-def load_module(module: nn.Module, state_dict: Mapping[str, Any], what: str) -> None:
-    """``module.load_state_dict(state_dict)`` with an error that names tensors and shapes.
-
-    ``what`` says in the error what the state dict is, for example ``"the denoiser of runs/a"``. After an
-    error the module may be partly loaded (torch copies what fits): discard it.
-
-    Raises:
-        CheckpointError: a tensor is missing, not expected, or has another shape.
-    """
-    own = module.state_dict()  # before: loading may replace buffers that change their shape
-    try:
-        if not isinstance(state_dict, Mapping):
-            raise TypeError(f"it is a {type(state_dict).__name__} and not a dict of tensors")
-        module.load_state_dict(state_dict)
-    except CheckpointError:
-        raise
-    # What is wrong with a forged state shows in many ways, and modules with a state of their own add theirs.
-    except Exception as error:
-        found = _differences(own, state_dict) if isinstance(state_dict, Mapping) else []
-        reasons = found or [" ".join(str(error).split())]
-        raise CheckpointError(
-            f"{what} does not fit this {type(module).__name__}: {'; '.join(reasons)}. Build the module with "
-            "the event shape and hidden sizes it was saved with, or pass another checkpoint."
-        ) from error
-
-
-def load_optimizer(optimizer: torch.optim.Optimizer, state: Any, what: str) -> None:
-    """``optimizer.load_state_dict`` of a copy of ``state``, after it was compared with the parameters.
-
-    A fused optimizer reads its moments where the parameters say they are: moments of another shape or type would end
-    the interpreter and not the call. ``what`` says in the error what the state is.
-
-    Raises:
-        CheckpointError: other groups, parameters or settings than the optimizer's, or a moment that does not fit.
-    """
-    reason = _misfit(optimizer, state)
-    if reason:
-        raise CheckpointError(
-            f"{what} does not fit this {type(optimizer).__name__}: {reason}. Pass another checkpoint."
-        )
-    optimizer.load_state_dict(copy.deepcopy(state))  # it keeps the tensors it is given; two must not share moments
-
-
-def _misfit(optimizer: torch.optim.Optimizer, state: Any) -> str:
-    """What keeps ``state`` from being this optimizer's; "" for nothing."""
-    own = optimizer.state_dict()["param_groups"]
-    if not isinstance(state, dict) or set(state) != {"state", "param_groups"}:
-        return "it is not a dict of 'state' and 'param_groups'"
-    groups, moments = state["param_groups"], state["state"]
-    if not isinstance(groups, list) or not isinstance(moments, dict) or len(groups) != len(own):
-        return f"it does not hold {len(own)} groups of parameters and a dict of moments"
-    for mine, theirs in zip(own, groups, strict=True):
-        if not isinstance(theirs, dict) or theirs.get("params") != mine["params"] or set(theirs) != set(mine):
-            return f"its groups do not hold the parameters {mine['params']} under the settings {sorted(mine)}"
-        changed = [key for key in mine if key not in _MAY_CHANGE and not _same_setting(mine[key], theirs[key])]
-        if changed:
-            return (
-                f"its settings {changed} are {[theirs[key] for key in changed]}, not {[mine[key] for key in changed]}"
-            )
-        if not _is_step_size(theirs.get("lr")):
-            return f"its step size is {theirs.get('lr')!r}"
-    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    for index, entries in moments.items():
-        if type(index) is not int or not 0 <= index < len(weights) or not isinstance(entries, dict):
-            return f"it has moments of a parameter {index!r}"
-        for name, moment in entries.items():
-            fits = isinstance(moment, Tensor) and moment.dtype == torch.float32
-            if not fits or moment.shape not in (weights[index].shape, torch.Size([])):
-                return f"its {name!r} of parameter {index} is no float32 tensor of shape {tuple(weights[index].shape)}"
-            if (name == "step") != (moment.ndim == 0) and weights[index].ndim > 0:
-                return f"its {name!r} of parameter {index} has shape {tuple(moment.shape)}"
-    return ""
-
-
-_MAY_CHANGE = ("params", "lr", "lr_scale", "initial_lr")
-"""Settings of a group that a run changes, or that are compared apart."""
-
-
-def _same_setting(mine: Any, theirs: Any) -> bool:
-    plain = (list(value) if isinstance(value, tuple) else value for value in (mine, theirs))
-    first, second = plain
-    return type(first) is type(second) and bool(first == second)
-
-
-def _is_step_size(value: Any) -> bool:
-    return isinstance(value, float | int) and not isinstance(value, bool) and 0 <= value < float("inf")
-
-
-def write_json(path: str | Path, obj: Any) -> Path:
-    """Write ``obj`` as indented JSON, atomically like `save_checkpoint`, and return the path.
-
-    Raises:
-        CheckpointError: the file cannot be written; an older file is left as it was.
-        TypeError: ``obj`` holds something that JSON cannot.
-    """
-    return write_atomically(path, (json.dumps(obj, indent=2) + "\n").encode())
 
 
 def with_suffix(path: str | Path) -> Path:
@@ -342,88 +233,3 @@ def _read(source: Path) -> tuple[str | None, dict[str, Tensor]]:
             f"{source} cannot be read as a checkpoint ({error}): the file is truncated, damaged, or not a "
             "safetensors file; take another checkpoint, or copy the file again from where it came."
         ) from error
-
-
-def _differences(own: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
-    """What keeps ``given`` from loading into ``own``, one phrase per tensor."""
-    missing = [f"tensor {name!r} is missing from it" for name in own if name not in given]
-    unexpected = [f"tensor {name!r} is not expected" for name in given if name not in own]
-    both = [(name, tensor, given[name]) for name, tensor in own.items() if isinstance(tensor, Tensor) and name in given]
-    kinds = [
-        f"{name!r} is a {type(new).__name__} and no tensor" for name, _, new in both if not isinstance(new, Tensor)
-    ]
-    shapes = [
-        f"tensor {name!r} has shape {tuple(new.shape)} where {tuple(tensor.shape)} is expected"
-        for name, tensor, new in both
-        if isinstance(new, Tensor) and new.shape != tensor.shape
-    ]
-    return missing + unexpected + kinds + shapes
-
-
-def write_atomically(path: str | Path, data: bytes) -> Path:
-    """Replace the file at ``path`` by one of ``data`` in one step: its folder entry is the old or the new whole file.
-
-    The temporary file beside it has a name that nobody can foresee and is made anew, so that neither a planted link nor
-    another writer is written into. It is synced before it is renamed, or a power cut could leave the new name on
-    missing bytes. What a killed write left behind is removed by the next one to the same path.
-
-    Raises:
-        CheckpointError: the file cannot be written; an older file is left as it was.
-    """
-    target = Path(path)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(target)
-        with NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", suffix=TEMPORARY, delete=False) as file:
-            try:
-                _lock(file.fileno())
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-                os.chmod(file.name, 0o666 & ~_umask())  # a temporary file is readable by its owner alone
-                os.replace(file.name, target)
-            except BaseException:
-                with contextlib.suppress(OSError):  # must not hide the first error
-                    os.unlink(file.name)
-                raise
-    except OSError as error:
-        raise CheckpointError(
-            f"{target} could not be written ({error.strerror or error}); what was there before is unchanged "
-            f"and the unfinished file is removed. Free {len(data)} bytes on that disk, make the folder "
-            "writable, or save to another folder."
-        ) from error
-    return target
-
-
-def _remove_abandoned(target: Path) -> None:
-    """Remove temporary files of ``target`` that no living writer holds, of writes that were killed.
-
-    A writer locks its file; the system lets go of the lock when the process ends, in other containers too.
-    """
-    for leftover in target.parent.glob(f".{escape(target.name)}.*{TEMPORARY}"):
-        with contextlib.suppress(OSError):
-            if time.time() - leftover.lstat().st_mtime < ABANDONED_SECONDS or not leftover.is_file():
-                continue
-            with open(leftover, "rb") as file:
-                if _lock(file.fileno()):
-                    leftover.unlink()
-
-
-def _lock(descriptor: int) -> bool:
-    """Whether this process now holds the file; True where the platform has no such locks."""
-    try:
-        import fcntl
-    except ImportError:
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
-def _umask() -> int:
-    """The process's umask, which can only be read by setting it."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
