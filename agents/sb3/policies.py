@@ -146,7 +146,7 @@ class DenoisingActorCriticPolicy(MultiInputActorCriticPolicy):
             "min_std": min_std,
         }
         self._value_arch = tuple(value_arch)
-        self._value_body = body_name(denoiser.shape, value_body)
+        self._value_body = body_name(observation_space["x"].shape or (), value_body)
         if self._value_body != "mlp" and len(set(value_arch)) != 1:
             raise ValueError(
                 f"The value network was given hidden layers {list(value_arch)}, but in the body {self._value_body!r} "

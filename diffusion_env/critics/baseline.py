@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from diffusion_env.critics.base import Penalty
 from diffusion_env.critics.trained import TrainedCritic
+from diffusion_env.fields import Count, Weight
 from diffusion_env.networks.bodies import make_conditioned_body
 from diffusion_env.networks.layers import Conditioned
 
@@ -36,10 +37,10 @@ class BaselineCritic(TrainedCritic):
         self,
         shape: Sequence[int],
         seed: int = 0,
-        value_weight: float = 1.0,
-        width: int = 256,
-        depth: int = 2,
-        learning_rate: float = 1e-3,
+        value_weight: Weight = 1.0,
+        width: Count = 256,
+        depth: Count = 2,
+        learning_rate: Weight = 1e-3,
         body: str | None = None,
     ) -> None:
         super().__init__(shape, seed, width, depth, learning_rate, body, {"value_weight": value_weight})

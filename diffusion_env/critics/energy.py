@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 from torch import Tensor
 
 from diffusion_env.critics.trained import TrainedCritic
+from diffusion_env.fields import Bounds, Count, Positive, Weight
 from diffusion_env.networks.layers import Fourier
 
 
@@ -29,12 +31,12 @@ class EnergyCritic(TrainedCritic):
         self,
         shape: Sequence[int],
         seed: int = 0,
-        gamma: float = 0.3,
-        width: int = 256,
-        depth: int = 1,
-        learning_rate: float = 1e-3,
-        num_features: int | None = None,
-        frequency: float = 4.0,
+        gamma: Weight = 0.3,
+        width: Count = 256,
+        depth: Count = 1,
+        learning_rate: Weight = 1e-3,
+        num_features: Annotated[int, Bounds(0)] | None = None,
+        frequency: Positive = 4.0,
         body: str | None = None,
     ) -> None:
         """``num_features`` random directions, None for the body's own number (64 for "mlp", 0 for "conv");

@@ -14,7 +14,7 @@ from diffusion_env.critics.base import Critic
 from diffusion_env.critics.baseline import BaselineCritic
 from diffusion_env.critics.energy import EnergyCritic
 from diffusion_env.critics.frozen import FrozenCritic
-from diffusion_env.critics.keywords import check_keywords
+from diffusion_env.critics.keywords import checked_keywords
 from diffusion_env.critics.mmd import MMDCritic
 from diffusion_env.critics.wasserstein import GradientPenaltyCritic, SpectralNormCritic, WeightClippingCritic
 
@@ -66,8 +66,9 @@ def _make(critic: CriticLike, shape: tuple[int, ...], seed: int, kwargs: Mapping
     if isinstance(critic, str) and critic in CRITICS and critic != FrozenCritic.name:
         return _build(CRITICS[critic], {"shape": shape, "seed": seed}, kwargs, "critic_kwargs")
     if kwargs:
+        given = repr(critic) if isinstance(critic, str | Path) else f"of type {type(critic).__name__}"
         raise ValueError(
-            f"critic_kwargs={dict(kwargs)!r} were given with the critic {critic!r}, but keywords build a critic from "
+            f"critic_kwargs={dict(kwargs)!r} were given with the critic {given}, but keywords build a critic from "
             f"its name alone: one of {', '.join(_names())}. A Critic, a saved critic or a reward function is already "
             "built: leave critic_kwargs out, or give a name."
         )
@@ -87,9 +88,8 @@ def _make(critic: CriticLike, shape: tuple[int, ...], seed: int, kwargs: Mapping
 
 
 def _build(kind: type[Critic], task: Mapping[str, Any], kwargs: Mapping[str, Any], given_as: str) -> Critic:
-    check_keywords(kind, kwargs, given_as)
     constructor: Callable[..., Critic] = kind
-    return constructor(**task, **kwargs)
+    return constructor(**task, **checked_keywords(kind, kwargs, given_as))
 
 
 def _names() -> list[str]:
@@ -127,5 +127,5 @@ def _from_header(name: str, config: Mapping[str, Any], path: str | Path) -> Crit
     try:
         task = {"shape": tuple(config["shape"]), "seed": config["seed"]}
         return _build(CRITICS[name], task, {key: config[key] for key in config if key not in task}, "config")
-    except (ValueError, TypeError, KeyError) as error:
+    except Exception as error:  # what is wrong with a forged header shows in many ways
         raise CheckpointError(f"The header of {path} does not build the critic {name!r}: {error}") from error

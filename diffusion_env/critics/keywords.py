@@ -1,50 +1,45 @@
-"""The keywords that a user may give for a named critic, read from its constructor."""
+"""The keywords that a user may give for a named critic: its constructor's, checked against their annotations."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
-from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from collections.abc import Mapping
+from dataclasses import field, make_dataclass
+from functools import cache
+from typing import Any, get_type_hints
 
 from diffusion_env.critics.base import Critic
+from diffusion_env.fields import describe, from_json
 
 FROM_THE_TASK = ("shape", "seed")
-"""Arguments of a constructor that `make_critic` gives itself."""
+"""Arguments of every constructor that `make_critic` gives itself."""
 
 
-def check_keywords(kind: type[Critic], keywords: Mapping[str, Any], given_as: str = "critic_kwargs") -> None:
-    """ValueError unless the constructor of ``kind`` takes each of ``keywords``, with a value of its type.
+def checked_keywords(kind: type[Critic], keywords: Mapping[str, Any], given_as: str) -> dict[str, Any]:
+    """``keywords`` as the constructor of ``kind`` takes them; numbers of numpy become Python's.
 
-    ``given_as`` says in the error where they come from.
+    Raises ValueError for a keyword that it does not have or a value out of bounds, TypeError for a value of another
+    type. The error lists all keywords with their types and defaults; ``given_as`` says where these came from.
     """
-    parameters = {n: p for n, p in inspect.signature(kind).parameters.items() if n not in FROM_THE_TASK}
-    hints = get_type_hints(kind.__init__)
-    for name, value in keywords.items():
-        if name not in parameters:
-            problem = f"no keyword {name!r}"
-        elif not is_of_type(value, hints.get(name, Any)):
-            problem = f"no {name}={value!r}, which is of type {type(value).__name__}"
-        else:
-            continue
-        taken = ", ".join(str(parameter) for parameter in parameters.values())
-        raise ValueError(
-            f"The critic {kind.name!r} received {given_as}={dict(keywords)!r}, but it takes {problem}. Its keywords, "
-            f"their types and defaults are {taken}. Leave the others out."
-        )
+    try:
+        filled = from_json(_form(kind), keywords, given_as)
+    except (TypeError, ValueError) as error:
+        hints = get_type_hints(kind.__init__, include_extras=True)
+        taken = [f"{p.name}: {describe(hints.get(p.name, Any))} ({p.default!r})" for p in _parameters(kind)]
+        raise type(error)(f"{error} The critic {kind.name!r} takes, with defaults, {'; '.join(taken)}.") from None
+    return {name: getattr(filled, name) for name in keywords}
 
 
-def is_of_type(value: Any, hint: Any) -> bool:
-    """Whether ``value`` is one of the type ``hint``: as in JSON an int is also a float, and no bool is a number.
+def _parameters(kind: type[Critic]) -> list[inspect.Parameter]:
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    parameters = inspect.signature(kind).parameters.values()
+    return [p for p in parameters if p.kind in named and p.name not in FROM_THE_TASK]
 
-    Known are int, float, str, bool, None, unions and sequences of these; any other hint takes everything.
-    """
-    if get_origin(hint) in (Union, UnionType):
-        return any(is_of_type(value, one) for one in get_args(hint))
-    if get_origin(hint) in (Sequence, list, tuple):
-        plain = isinstance(value, Iterable) and not isinstance(value, str | Mapping)
-        return plain and all(is_of_type(item, get_args(hint)[0]) for item in value)
-    if hint in (int, float):
-        allowed = int if hint is int else (int, float)
-        return isinstance(value, allowed) and not isinstance(value, bool)
-    return isinstance(value, hint) if hint in (str, bool, NoneType) else True
+
+@cache
+def _form(kind: type[Critic]) -> type[Any]:
+    """A dataclass with the keywords as fields."""
+    hints = get_type_hints(kind.__init__, include_extras=True)
+    blank = {p.name: field() if p.default is p.empty else field(default=None) for p in _parameters(kind)}
+    items = [(name, hints.get(name, Any), one) for name, one in blank.items()]
+    return make_dataclass(kind.__name__, items, kw_only=True)

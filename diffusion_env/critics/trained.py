@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from diffusion_env.checkpoints import load_optimizer
 from diffusion_env.critics.base import Critic, Penalty
 from diffusion_env.networks.bodies import body_name, make_body
 from diffusion_env.networks.layers import Activation, Fourier, silu
@@ -132,8 +132,7 @@ class TrainedCritic(Critic):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Inverse of `get_extra_state`."""
         for name, optimizer in self.optimizers().items():
-            # Optimizer.load_state_dict keeps the tensors it is given; two critics must not share moments.
-            optimizer.load_state_dict(copy.deepcopy(state["optimizers"][name]))
+            load_optimizer(optimizer, state["optimizers"][name], f"The saved optimiser {name!r}")
 
     def _apply(self, fn: Any, recurse: bool = True) -> TrainedCritic:
         # Module.to moves the weights only; loading its own state moves an optimiser's moments beside them.

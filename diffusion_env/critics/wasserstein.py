@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_env.critics.trained import TrainedCritic, seed_from
+from diffusion_env.fields import Count, Positive, Weight
 from diffusion_env.networks.layers import MaxMin
 from diffusion_env.networks.spectral import bound_slope, iterate_norms
 
@@ -28,10 +29,10 @@ class GradientPenaltyCritic(TrainedCritic):
         self,
         shape: Sequence[int],
         seed: int = 0,
-        gradient_weight: float = 10.0,
-        width: int = 256,
-        depth: int = 2,
-        learning_rate: float = 1e-3,
+        gradient_weight: Weight = 10.0,
+        width: Count = 256,
+        depth: Count = 2,
+        learning_rate: Weight = 1e-3,
         body: str | None = None,
     ) -> None:
         super().__init__(shape, seed, width, depth, learning_rate, body, {"gradient_weight": gradient_weight})
@@ -80,9 +81,9 @@ class SpectralNormCritic(TrainedCritic):
         self,
         shape: Sequence[int],
         seed: int = 0,
-        width: int = 256,
-        depth: int = 2,
-        learning_rate: float = 1e-3,
+        width: Count = 256,
+        depth: Count = 2,
+        learning_rate: Weight = 1e-3,
         body: str | None = None,
     ) -> None:
         if width % 2:
@@ -128,10 +129,10 @@ class WeightClippingCritic(TrainedCritic):
         self,
         shape: Sequence[int],
         seed: int = 0,
-        clip: float = 0.04,
-        width: int = 256,
-        depth: int = 2,
-        learning_rate: float = 1e-3,
+        clip: Positive = 0.04,
+        width: Count = 256,
+        depth: Count = 2,
+        learning_rate: Weight = 1e-3,
         body: str | None = None,
     ) -> None:
         self.clip = clip
