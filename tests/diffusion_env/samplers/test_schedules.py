@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from diffusion_env.samplers.schedules import (
     SCHEDULES,
-    NoiseSchedule,
     cosine,
+    from_alpha_bar,
     from_betas,
     linear,
     make_schedule,
@@ -81,7 +81,7 @@ def test_from_betas_is_the_product_of_what_is_kept(betas):
 @pytest.mark.parametrize("betas", [[0.1, 0.0], [0.1, 1.0], [0.1, -0.1], [0.1, math.nan], [1.5], [], [[0.1], [0.2]]])
 def test_betas_outside_zero_and_one_are_refused(betas):
     with pytest.raises(ValueError, match=r"'mine' must be a 1-D array that starts at 1 .* beta"):
-        NoiseSchedule("mine", np.concatenate([np.ones_like(np.array(betas)[:1]), np.cumprod(1 - np.array(betas), 0)]))
+        from_alpha_bar("mine", np.concatenate([np.ones_like(np.array(betas)[:1]), np.cumprod(1 - np.array(betas), 0)]))
 
 
 @given(st.integers(1, 1000))
@@ -115,7 +115,7 @@ def test_up_to_keeps_the_numbers_of_the_levels():
 
 
 def test_unknown_schedules_and_no_levels_are_refused():
-    with pytest.raises(ValueError, match=r"'karras'.*'cosine', 'linear', 'published_toy', 'sigmoid'"):
-        make_schedule("karras")
+    with pytest.raises(ValueError, match=r"'edm'.*'cosine', 'karras', 'linear', .*'rectified_flow', 'sigmoid'"):
+        make_schedule("edm")
     with pytest.raises(ValueError, match=r"at least 1 level; received num_levels = 0"):
         make_schedule("linear", 0)

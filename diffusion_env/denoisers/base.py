@@ -1,0 +1,106 @@
+"""What a kind of denoiser offers: it is built from numbers and names, says what it predicts, and is saved and read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from diffusion_env.checkpoints import CheckpointError, Header, load_module, load_object, save_object
+from diffusion_env.samplers.predictions import check_prediction
+from diffusion_env.samplers.schedules import SCHEDULES, NoiseSchedule, make_schedule
+
+
+class NetworkDenoiser(nn.Module):
+    """Base of every kind in `DENOISERS`: a subclass names its ``kind``, makes its layers, and writes ``forward``.
+
+    Args:
+        shape: of one event.
+        schedule: the Gaussian path it is trained on.
+        width: units (or channels) of its layers.
+        depth: number of its layers (or blocks).
+        generator: of the initial weights.
+        output: what the layers put out, a name in `PREDICTIONS`; the error of this is what pretraining makes small.
+
+    A subclass may convert ``output`` itself and answer "epsilon", as `EpsMLP` does, or set ``prediction = output`` and
+    leave it to `as_denoiser`. ``scaled_input`` and ``broadcasts_time`` are explained there too.
+    """
+
+    kind: ClassVar[str]
+    prediction: str = "epsilon"
+    scaled_input = True
+    broadcasts_time = False
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        schedule: NoiseSchedule,
+        width: int,
+        depth: int,
+        generator: torch.Generator | None = None,
+        output: str = "v_prediction",
+    ) -> None:
+        super().__init__()
+        self.shape, self.schedule, self.width, self.depth = tuple(shape), schedule, width, depth
+        self.output = check_prediction(output)
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        """``prediction`` (*batch, *shape) from x (*batch, *shape) / scale and levels ``time``; see `as_denoiser`."""
+        raise NotImplementedError
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The JSON keywords that `from_config` builds it from."""
+        return {
+            "shape": list(self.shape),
+            "schedule": self.schedule.name,
+            "num_levels": self.schedule.num_levels,
+            "width": self.width,
+            "depth": self.depth,
+            "output": self.output,
+        }
+
+    def save(self, path: str | Path, metadata: dict[str, object] | None = None) -> Path:
+        """Write weights and `config` to one safetensors file, atomically.
+
+        Raises ValueError for a schedule that `make_schedule` does not give back from its name and T.
+        """
+        _refuse_unnamed(self.schedule)
+        header = Header("denoiser", self.kind, self.config, metadata or {})
+        return save_object(path, header, {"weights": dict(self.state_dict())})
+
+    @classmethod
+    def from_saved(cls, state: Any, header: Header, path: str | Path) -> Self:
+        """The network that `load_object` read from ``path``, frozen; CheckpointError where the weights do not fit."""
+        config = dict(header.config)
+        schedule = make_schedule(config.pop("schedule"), config.pop("num_levels"))
+        network = cls(tuple(config.pop("shape")), schedule, **config)
+        load_module(network, state["weights"], f"the denoiser in {path}")
+        return network.requires_grad_(False)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what `save` of this kind wrote; CheckpointError if the file is anything else."""
+        state, header = load_object(path, "denoiser")
+        if header.name != cls.kind:
+            raise CheckpointError(
+                f"{path} holds a denoiser of kind {header.name!r}, but an {cls.kind!r} was to be loaded. "
+                "`load_denoiser` reads any kind."
+            )
+        return cls.from_saved(state, header, path)
+
+
+def _refuse_unnamed(schedule: NoiseSchedule) -> None:
+    if schedule.name in SCHEDULES:
+        named = make_schedule(schedule.name, schedule.num_levels)
+        columns = ((getattr(s, column) for s in (named, schedule)) for column in ("alpha", "sigma", "alpha_bar"))
+        if all(np.array_equal(a, b) for a, b in columns):
+            return
+    raise ValueError(
+        f"A denoiser is saved with the name and number of levels of its schedule, but {schedule.name!r} with "
+        f"{schedule.num_levels} levels is not the schedule of that name. Use make_schedule with one of "
+        f"{sorted(SCHEDULES)}, or add the schedule to diffusion_env.samplers.schedules.SCHEDULES."
+    )
