@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -10,8 +11,30 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_env.checkpoints import CheckpointError, Header, load_module, load_object, save_object
+from diffusion_env.fields import Count, check_fields, from_json
 from diffusion_env.samplers.predictions import check_prediction
 from diffusion_env.samplers.schedules import SCHEDULES, NoiseSchedule, make_schedule
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """What a network is built from again: the ``config`` of its header."""
+
+    shape: tuple[Count, ...]
+    """Of one event."""
+    schedule: str
+    """Name of the noise schedule."""
+    num_levels: Count
+    """T, its number of levels."""
+    width: Count
+    """Units (or channels) of each layer."""
+    depth: Count
+    """Number of layers (or blocks)."""
+    output: str = "v_prediction"
+    """What the layers put out."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 class NetworkDenoiser(nn.Module):
@@ -52,16 +75,10 @@ class NetworkDenoiser(nn.Module):
         raise NotImplementedError
 
     @property
-    def config(self) -> dict[str, Any]:
-        """The JSON keywords that `from_config` builds it from."""
-        return {
-            "shape": list(self.shape),
-            "schedule": self.schedule.name,
-            "num_levels": self.schedule.num_levels,
-            "width": self.width,
-            "depth": self.depth,
-            "output": self.output,
-        }
+    def config(self) -> NetworkConfig:
+        """What `from_saved` builds it from."""
+        schedule = self.schedule
+        return NetworkConfig(self.shape, schedule.name, schedule.num_levels, self.width, self.depth, self.output)
 
     def save(self, path: str | Path, metadata: dict[str, object] | None = None) -> Path:
         """Write weights and `config` to one safetensors file, atomically.
@@ -69,16 +86,26 @@ class NetworkDenoiser(nn.Module):
         Raises ValueError for a schedule that `make_schedule` does not give back from its name and T.
         """
         _refuse_unnamed(self.schedule)
-        header = Header("denoiser", self.kind, self.config, metadata or {})
+        header = Header("denoiser", self.kind, asdict(self.config), metadata or {})
         return save_object(path, header, {"weights": dict(self.state_dict())})
 
     @classmethod
     def from_saved(cls, state: Any, header: Header, path: str | Path) -> Self:
-        """The network that `load_object` read from ``path``, frozen; CheckpointError where the weights do not fit."""
-        config = dict(header.config)
-        schedule = make_schedule(config.pop("schedule"), config.pop("num_levels"))
-        network = cls(tuple(config.pop("shape")), schedule, **config)
-        load_module(network, state["weights"], f"the denoiser in {path}")
+        """The network that `load_object` read from ``path``, frozen.
+
+        Raises CheckpointError where the header's configuration is none, or the weights do not fit it.
+        """
+        try:
+            config = from_json(NetworkConfig, header.config, "the configuration")
+            schedule = make_schedule(config.schedule, config.num_levels)
+            network = cls(config.shape, schedule, config.width, config.depth, output=config.output)
+            weights = state["weights"]
+        except (TypeError, ValueError, KeyError) as error:
+            raise CheckpointError(
+                f"The denoiser in {path} cannot be built from its file: {error}. Pass a file that "
+                f"{cls.__name__}.save wrote."
+            ) from error
+        load_module(network, weights, f"the denoiser in {path}")
         return network.requires_grad_(False)
 
     @classmethod

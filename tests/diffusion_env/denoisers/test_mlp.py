@@ -143,9 +143,7 @@ def test_a_saved_network_comes_back(tmp_path, shape):
     "schedule", [COSINE.up_to(979), from_betas("mine", COSINE.alpha_bar[1:3] / 2), replace(COSINE, name="linear")]
 )
 def test_a_schedule_that_its_name_does_not_give_back_is_not_saved(tmp_path, schedule):
-    with pytest.raises(
-        ValueError, match=r"is not the schedule of that name\. Use make_schedule .*'cosine', .*'linear'"
-    ):
+    with pytest.raises(ValueError, match=r"is not the schedule of that name\. .*'cosine', .*'linear'"):
         EpsMLP((2,), schedule).save(tmp_path / "net")
     assert list(tmp_path.iterdir()) == []
 
