@@ -99,7 +99,7 @@ class NetworkDenoiser(nn.Module):
             config = from_json(NetworkConfig, header.config, "the configuration")
             schedule = make_schedule(config.schedule, config.num_levels)
             network = cls(config.shape, schedule, config.width, config.depth, output=config.output)
-            weights = state["weights"]
+            weights = dict(state["weights"])
         except (TypeError, ValueError, KeyError) as error:
             raise CheckpointError(
                 f"The denoiser in {path} cannot be built from its file: {error}. Pass a file that "

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from diffusion_env.samplers.named import SAMPLERS, START, make_table
+from diffusion_env.samplers.named import SAMPLERS, START, make_table, started
 from diffusion_env.samplers.schedules import NoiseSchedule, make_schedule
 from diffusion_env.samplers.tables import StepTable, ddim
 
