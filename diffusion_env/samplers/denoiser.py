@@ -111,13 +111,21 @@ class EpsDenoiser(nn.Module):
         self.flattens = not getattr(network, "broadcasts_time", False)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """eps (*batch, *shape) from x (*batch, *shape) / scale and levels ``time`` that broadcast to (*batch,)."""
+        """eps (*batch, *shape) from x (*batch, *shape) in the table's coordinates; ``time`` broadcasts to (*batch,).
+
+        Raises ValueError where the network's answer has another shape than what it was given.
+        """
         event = (1,) * len(self.shape)
         per_sample = time.reshape(time.shape + event)  # broadcasts against x
         given = x * self.path.scale(per_sample) if self.rescales else x
         if self.flattens:
-            times = time.expand(x.shape[: x.ndim - len(self.shape)]).reshape(-1)
-            answer = self.network(given.reshape(-1, *self.shape), times).reshape(x.shape)
-        else:
-            answer = self.network(given, time)
+            time = time.expand(x.shape[: x.ndim - len(self.shape)]).reshape(-1)
+            given = given.reshape(-1, *self.shape)
+        answer = self.network(given, time)
+        if answer.shape != given.shape:
+            raise ValueError(
+                f"{type(self.network).__name__} answered shape {tuple(answer.shape)} for x of shape "
+                f"{tuple(given.shape)} and time of shape {tuple(time.shape)}. Its answer must have the shape of x."
+            )
+        answer = answer.reshape(x.shape)
         return to_epsilon(self.inner_prediction, answer, x, *unit_columns(self.path.log_snr(per_sample)))

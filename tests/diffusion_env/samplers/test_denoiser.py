@@ -88,6 +88,34 @@ def test_a_denoiser_passes_through() -> None:
     assert as_denoiser(adapted) is adapted
 
 
+def test_an_answer_of_another_shape_is_refused() -> None:
+    class Flat(Recorder):
+        def forward(self, x: Tensor, time: Tensor) -> Tensor:
+            return x.flatten(1)
+
+    with pytest.raises(ValueError, match=r"Flat answered shape \(15, 4\) for x of shape \(15, 1, 2, 2\) and time of"):
+        as_denoiser(Flat(False))(normal(3, 5, 1, 2, 2), torch.tensor(20.0))
+
+
+def test_a_function_is_a_network_too() -> None:
+    class Function:
+        """No module: it has no weights to train."""
+
+        shape: tuple[int, ...] = (2,)
+        schedule = make_schedule("rectified_flow")
+        prediction = "flow"
+
+        def __call__(self, x: Tensor, time: Tensor) -> Tensor:
+            return x / time.unsqueeze(1)
+
+    x, time = normal(3, 5, 2), torch.tensor(250.0)
+    alpha, sigma = 0.75, 0.25
+    scale = (alpha**2 + sigma**2) ** 0.5
+    native = x * scale
+    expected = native + alpha * native / 250  # eps = x_t + alpha u, since alpha + sigma = 1
+    torch.testing.assert_close(as_denoiser(Function())(x, time), expected)
+
+
 def test_an_unknown_prediction_is_refused() -> None:
     network = Recorder(True)
     network.prediction = "noise"
