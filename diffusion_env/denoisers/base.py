@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from diffusion_env.checkpoints import CheckpointError, Header, load_module, load_object, save_object
-from diffusion_env.fields import Count, check_fields, from_json
+from diffusion_env.fields import Bounds, Count, check_fields, from_json
 from diffusion_env.samplers.predictions import check_prediction
 from diffusion_env.samplers.schedules import SCHEDULES, NoiseSchedule, make_schedule
+
+_MOST_NUMBERS = 2**20
+"""Components of an event, and training levels, that a file may ask memory for whatever the size of its weights."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class NetworkConfig:
     """Of one event."""
     schedule: str
     """Name of the noise schedule."""
-    num_levels: Count
+    num_levels: Annotated[int, Bounds(1, _MOST_NUMBERS)]
     """T, its number of levels."""
     width: Count
     """Units (or channels) of each layer."""
@@ -40,16 +44,17 @@ class NetworkConfig:
 class NetworkDenoiser(nn.Module):
     """Base of every kind in `DENOISERS`: a subclass names its ``kind``, makes its layers, and writes ``forward``.
 
+    ``forward(x, time)`` takes x (N, *shape), which is x_t / scale_t, and training levels time (N,), and answers
+    ``prediction`` (N, *shape). A subclass may convert ``output`` itself and answer "epsilon", as `EpsMLP` does, or set
+    ``prediction = output`` and leave it to `as_denoiser`; with ``broadcasts_time`` it takes any batch shape, see there.
+
     Args:
         shape: of one event.
         schedule: the Gaussian path it is trained on.
         width: units (or channels) of its layers.
         depth: number of its layers (or blocks).
-        generator: of the initial weights.
-        output: what the layers put out, a name in `PREDICTIONS`; the error of this is what pretraining makes small.
-
-    A subclass may convert ``output`` itself and answer "epsilon", as `EpsMLP` does, or set ``prediction = output`` and
-    leave it to `as_denoiser`. ``scaled_input`` and ``broadcasts_time`` are explained there too.
+        generator: of the initial weights, which the subclass draws; None is a generator of its own.
+        output: what the layers put out, a name in `PREDICTIONS`; pretraining makes the squared error of this small.
     """
 
     kind: ClassVar[str]
@@ -69,10 +74,6 @@ class NetworkDenoiser(nn.Module):
         super().__init__()
         self.shape, self.schedule, self.width, self.depth = tuple(shape), schedule, width, depth
         self.output = check_prediction(output)
-
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """``prediction`` (*batch, *shape) from x (*batch, *shape) / scale and levels ``time``; see `as_denoiser`."""
-        raise NotImplementedError
 
     @property
     def config(self) -> NetworkConfig:
@@ -96,10 +97,10 @@ class NetworkDenoiser(nn.Module):
         Raises CheckpointError where the header's configuration is none, or the weights do not fit it.
         """
         try:
-            config = from_json(NetworkConfig, header.config, "the configuration")
+            config, weights = from_json(NetworkConfig, header.config, "the configuration"), dict(state["weights"])
+            _refuse_oversized(config, weights)
             schedule = make_schedule(config.schedule, config.num_levels)
             network = cls(config.shape, schedule, config.width, config.depth, output=config.output)
-            weights = dict(state["weights"])
         except (TypeError, ValueError, KeyError) as error:
             raise CheckpointError(
                 f"The denoiser in {path} cannot be built from its file: {error}. Pass a file that "
@@ -118,6 +119,17 @@ class NetworkDenoiser(nn.Module):
                 "`load_denoiser` reads any kind."
             )
         return cls.from_saved(state, header, path)
+
+
+def _refuse_oversized(config: NetworkConfig, weights: dict[str, Any]) -> None:
+    """Before memory is taken: a layer of so many units has a tensor with a side that long, and each has a tensor."""
+    tensors = [weight for weight in weights.values() if isinstance(weight, Tensor)]
+    longest, count = max((side for t in tensors for side in t.shape), default=0), sum(t.numel() for t in tensors)
+    if config.width > longest or config.depth > len(tensors) or math.prod(config.shape) > max(count, _MOST_NUMBERS):
+        raise ValueError(
+            f"width {config.width}, depth {config.depth} and shape {config.shape} are too large for its {len(tensors)} "
+            f"tensors of {count} numbers with sides up to {longest}"
+        )
 
 
 def _refuse_unnamed(schedule: NoiseSchedule) -> None:

@@ -24,7 +24,7 @@ from diffusion_env.samplers.schedules import NoiseSchedule
 
 
 class Denoiser(Protocol):
-    """Any callable with the event ``shape`` and the noise ``schedule`` it was trained on.
+    """Any callable with the event ``shape`` and the noise ``schedule`` it was trained on, in the table's coordinates.
 
     It may also have a method ``at_steps(x, times, k)``, see `ask_at_steps`.
     """
@@ -44,12 +44,9 @@ def as_denoiser(network: Denoiser, device: torch.device | str = "cpu") -> Denois
     Raises ValueError where its ``prediction`` is unknown.
     """
     answers_eps = check_prediction(getattr(network, "prediction", "epsilon")) == "epsilon"
-    in_coordinates = getattr(network, "scaled_input", False) or network.schedule.variance_preserving
-    return (
-        network
-        if answers_eps and in_coordinates and getattr(network, "broadcasts_time", False)
-        else EpsDenoiser(network, device)
-    )
+    takes_table_x = getattr(network, "scaled_input", False) or network.schedule.variance_preserving
+    is_denoiser = answers_eps and takes_table_x and getattr(network, "broadcasts_time", False)
+    return network if is_denoiser else EpsDenoiser(network, device)
 
 
 def ask_at_steps(denoiser: Denoiser, x: Tensor, times: Tensor, k: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from diffusion_env.samplers.tables import (
 )
 
 FINAL_STD = 0.01
-"""Least std of the last row in the named samplers, in network units (about 1 % of the data's spread)."""
+"""Least std of the last step in the named samplers, in network units (about 1 % of the data's spread)."""
 
 START = 1e-3
 """The named samplers start at the noisiest level with alpha_bar >= START. There the laws of x_T and N(0, I) differ
@@ -46,7 +46,7 @@ SAMPLERS: dict[str, Callable[[NoiseSchedule, int], StepTable]] = {
 
 
 def make_table(sampler: str | StepTable, schedule: NoiseSchedule, num_steps: int) -> StepTable:
-    """The table called ``sampler`` with K = ``num_steps`` rows; a `StepTable` passes through if its K agrees."""
+    """The table called ``sampler`` with K = ``num_steps`` steps; a `StepTable` passes through if its K agrees."""
     if isinstance(sampler, StepTable):
         if sampler.num_steps != num_steps:
             raise ValueError(

@@ -84,7 +84,7 @@ class StepTable:
         return replace(self, **moved)
 
     def rows(self, k: int | Tensor, event_dims: int) -> Row:
-        """Rows ``k`` (an int, or an integer tensor of shape (*batch,)), each shaped (*batch, 1, ..., 1)."""
+        """The numbers of steps ``k`` (an int, or integers (*batch,)), each shaped (*batch, 1, ..., 1)."""
         if not isinstance(k, int):
             return self._read_rows(k, event_dims)
         if (k, event_dims) not in self._single_rows:  # each is read once: small batches would feel the reading
@@ -96,7 +96,7 @@ class StepTable:
         return Row(*(c.reshape(c.shape + (1,) * event_dims) for c in columns))
 
     def noiseless(self, k: int | Tensor) -> bool:
-        """Whether any of rows ``k`` has std 0. Asks the device only if the table has such a row at all."""
+        """Whether any of the steps ``k`` has std 0. Asks the device only if the table has such a step at all."""
         if all(self.noisy_rows):
             return False
         return not self.noisy_rows[k] if isinstance(k, int) else bool((self.std[k] == 0).any())
@@ -185,8 +185,8 @@ def _visit(schedule: NoiseSchedule, chosen: Sequence[int]) -> tuple[Float64, Flo
 def ddpm(schedule: NoiseSchedule, chosen: Sequence[int], variance: str = "small", final_std: float = 0.0) -> StepTable:
     """DDPM ancestral sampling on a falling subset of levels (Ho et al. 2020, algorithm 2).
 
-    ``variance``: "small" = the posterior's beta_tilde, 0 in the last row; "large" = beta, also in the last row.
-    ``final_std`` is the least std of the last row, for a policy needs a density there.
+    ``variance``: "small" = the posterior's beta_tilde, 0 in the last step; "large" = beta, also in the last step.
+    ``final_std`` is the least std of the last step, because a policy needs a density there.
     """
     if variance not in ("small", "large"):
         raise ValueError(f"Unknown variance {variance!r}. Choose 'small' (beta_tilde) or 'large' (beta).")
@@ -248,7 +248,7 @@ def fastdpm_var(
 
 
 def published_toy_ddpm(num_steps: int = 10, trained: NoiseSchedule | None = None) -> StepTable:
-    """SFT-PG's swiss-roll sampler: T = K levels of `published_toy`, std sqrt(beta) in every row.
+    """SFT-PG's swiss-roll sampler: T = K levels of `published_toy`, std sqrt(beta) in every step.
 
     For reproduction only: it starts at alpha_bar 0.951 (K = 10), so N(0, I) is the wrong start. A network that was not
     trained on `published_toy` itself is asked at those levels of its schedule ``trained`` that have the same noise.

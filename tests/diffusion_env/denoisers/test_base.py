@@ -93,7 +93,11 @@ def test_another_kind_is_refused(tmp_path: Path) -> None:
         ({"output": "noise"}, r"Unknown prediction 'noise'"),
         ({"width": "16"}, r"width must be an integer >= 1; received '16'"),
         ({"shape": 2}, r"shape must be a tuple"),
-        ({"num_levels": 0}, r"num_levels must be an integer >= 1; received 0"),
+        ({"num_levels": 0}, r"num_levels must be an integer in .*; received 0"),
+        ({"num_levels": 10**12}, r"num_levels must be an integer in .*; received 1000000000000"),
+        ({"width": 10**9}, r"width 1000000000, depth 2 .* are too large for its 10 tensors"),
+        ({"depth": 10**9}, r"depth 1000000000 .* are too large"),
+        ({"shape": [10**6, 10**6]}, r"shape \(1000000, 1000000\) are too large"),
         ({"hidden": 3}, r"\['hidden'\] are not among them"),
     ],
 )
