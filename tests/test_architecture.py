@@ -42,7 +42,8 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "energy wasserstein baseline",
         "factory",
     ),
-    "diffusion_env.samplers": ("schedules", "law", "tables", "named", "denoiser", "walk"),
+    "diffusion_env.samplers": ("schedules", "law predictions", "tables", "named", "denoiser", "walk"),
+    "diffusion_env.denoisers": ("base", "mlp mixture", "loading", "pretraining"),
     "agents": ("core", "algorithms", "runs", "sb3", "zoo", "tuning", "commands", "cli"),
     "benchmarks": ("comparison", "speed", "compare toy"),
 }
