@@ -193,7 +193,13 @@ class IPMAgent:
     def rollout(self) -> Trajectories:
         """B trajectories of `behaviour`; scored where `needs_density`. Raises StopTraining when a callback says so."""
         start, self.next_start = self.start(), None
-        newest, next_start = collect(self.envs, self.behaviour, start, self.generator, self.on_step, self.needs_density)
+        try:
+            newest, next_start = collect(
+                self.envs, self.behaviour, start, self.generator, self.on_step, self.needs_density
+            )
+        except FloatingPointError:
+            self.ranks.agree(False)  # the other ranks wait in their on_step: they stop at this step too
+            raise
         if newest is None:
             raise StopTraining
         self.next_start = next_start

@@ -90,23 +90,23 @@ def agent_state(agent: Any) -> dict[str, Any]:
     }
 
 
-def restore_agent(agent: Any, state: Mapping[str, Any], path: str | Path) -> None:
-    """Put the ``agent_state`` read from ``path`` back; CheckpointError where the agent is another one."""
+def restore_agent(agent: Any, state: Any, path: str | Path) -> None:
+    """Put the ``agent_state`` read from ``path`` back; CheckpointError where it is another agent's, or no agent's."""
     try:
         for name, part in agent.parts.items():
             restore_part(part, state["algorithm"][name], f"The {name} in {path}")
         agent.policy.num_evaluations, agent.reference.num_evaluations = state["algorithm"]["evaluations"]
         agent.critic.load_state_dict(state["critic"])
         agent.envs.load_state_dict(state["envs"])
-    except (RuntimeError, ValueError, KeyError) as error:
+        agent.next_start = state["next_start"]
+        for generator, saved in zip((agent.generator, agent.sample_generator), state["generators"], strict=True):
+            generator.set_state(saved.cpu())
+        agent.num_timesteps, agent.iteration, agent.total_timesteps = state["counters"]
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{path} does not fit this agent ({error}). It was saved with another data shape, number of steps or "
             "network; load it with the env_kwargs it was trained with."
         ) from error
-    agent.next_start = state["next_start"]
-    for generator, saved in zip((agent.generator, agent.sample_generator), state["generators"], strict=True):
-        generator.set_state(saved.cpu())
-    agent.num_timesteps, agent.iteration, agent.total_timesteps = state["counters"]
 
 
 def restore_part(part: Any, state: Any, what: str) -> None:

@@ -123,6 +123,13 @@ def one_agent_on_both(ranks: Ranks) -> None:
     assert torch.allclose(ranks.mean(weights), weights, rtol=0, atol=1e-6)
     noise = agent.newest.xs[0]
     assert not torch.allclose(ranks.mean(noise), noise, atol=1e-2)
+    if ranks.rank == 1:  # one policy breaks: both stop at that step, the other without an error of its own
+        next(agent.policy.parameters()).data.fill_(float("nan"))
+        with pytest.raises(FloatingPointError, match="The policy's own action at step 0 was refused"):
+            agent.learn(1)
+    else:
+        agent.learn(1)
+        assert agent.iteration == 0 and agent.num_timesteps == 4
 
 
 def test_two_processes_are_one_batch(tmp_path: Path) -> None:
