@@ -97,7 +97,7 @@ def test_an_agent_without_a_loss_says_what_to_write(small_world: Task) -> None:
         pass
 
     with pytest.raises(NotImplementedError, match=r"Empty has no loss on theta. Write policy_loss\(self, batch"):
-        new(small_world, Empty).learn(1)
+        new(small_world, Empty)
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,7 @@ def test_another_class_is_not_loaded_into_it(small_world: Task, tmp_path: Path) 
 
     class Namesake(IPMAgent):
         name, config_class = "MyPG", PathwiseConfig
+        policy_loss = MyPG.policy_loss
 
     changed = MyPG(config=AgentConfig(), num_envs=8, env_kwargs=small_world, seed=0).save(tmp_path / "changed")
     assert Namesake.load(changed).config == PathwiseConfig()  # the fields it knows

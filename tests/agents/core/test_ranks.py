@@ -117,6 +117,8 @@ def one_agent_on_both(ranks: Ranks) -> None:
     task = {"num_steps": 2, "denoiser": denoiser, "critic": lambda x: x[..., 0]}
     with pytest.raises(ValueError, match=r"There are 2 ranks, and each would train a critic.*train_critic=False"):
         Fixed(num_envs=4, env_kwargs=task, seed=0)
+    with pytest.raises(ValueError, match="There are 2 ranks, which must start from the same weights: give a seed"):
+        Fixed(num_envs=4, env_kwargs={**task, "train_critic": False})
     agent = Fixed(num_envs=4, env_kwargs={**task, "train_critic": False}, seed=0).learn(2 * 5 * 4 * 2, log_interval=1)
     assert agent.newest is not None
     weights = torch.cat([w.detach().flatten() for w in (*agent.policy.parameters(), *agent.value.parameters())])
