@@ -18,7 +18,7 @@ CODE = ("diffusion_env", "agents", "benchmarks")
 
 FLOORS: dict[str, tuple[str, ...]] = {
     "diffusion_env": (
-        "checkpoints",
+        "checkpoints fields",
         "samplers",
         "config",
         "networks",
@@ -32,6 +32,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "rendering",
         "env vector_env",
     ),
+    "diffusion_env.checkpoints": ("atomic", "format restoring"),
     "diffusion_env.samplers": ("schedules", "law", "tables", "named", "denoiser", "walk"),
     "agents": ("core", "algorithms", "runs", "sb3", "zoo", "tuning", "commands", "cli"),
     "benchmarks": ("comparison", "speed", "compare toy"),
