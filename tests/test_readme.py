@@ -1,12 +1,16 @@
 """Every Python block of the README runs when it is pasted alone, and the output it shows is what it prints."""
 
 import re
+import shlex
 import sys
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from unittest import mock
 
 import pytest
 
+from agents.cli import parse
 from diffusion_env.critics import CRITICS
 
 README = Path(__file__).parent.parent / "README.md"
@@ -45,22 +49,39 @@ def test_comparison_can_fail() -> None:
     assert not same_output("SW2 = 0.0100 at 3", "SW2 = 0.0100 at 4")
 
 
-def test_the_algorithm_of_the_readme_is_a_file_that_trains_and_is_short(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def algorithm_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The block that starts with the name of a file, written to that file in an importable folder."""
     ((name, block),) = [(found[1], block) for block, _ in BLOCKS if (found := FILE.match(block))]
-    (tmp_path / f"{name}.py").write_text(block)
+    path = tmp_path / f"{name}.py"
+    path.write_text(block)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    try:
-        module = __import__(name)
-        agent = module.MyPG(num_envs=16, env_kwargs={"num_steps": 2}, seed=0)
-        before = [weight.clone() for weight in agent.policy.parameters()]
-        agent.learn(total_timesteps=64)
-        assert any(bool((a != b).any()) for a, b in zip(before, agent.policy.parameters(), strict=True))
-    finally:
-        sys.modules.pop(name, None)
-    assert len([line for line in block.splitlines() if line.strip()]) <= 15
+    yield path
+    sys.modules.pop(name, None)
+
+
+def test_the_algorithm_of_the_readme_is_a_file_that_trains_and_is_short(algorithm_file: Path) -> None:
+    module = import_module(algorithm_file.stem)
+    agent = module.MyPG(num_envs=16, env_kwargs={"num_steps": 2}, seed=0)
+    before = [weight.clone() for weight in agent.policy.parameters()]
+    agent.learn(total_timesteps=64)
+    assert any(bool((a != b).any()) for a, b in zip(before, agent.policy.parameters(), strict=True))
+    assert len([line for line in algorithm_file.read_text().splitlines() if line.strip()]) <= 15
+
+
+def test_the_commands_of_the_readme_are_understood(algorithm_file: Path) -> None:
+    commands = [
+        shlex.split(line, comments=True)[1:]
+        for block in re.findall(r"```sh\n(.*?)```", README.read_text(), flags=re.DOTALL)
+        for line in block.splitlines()
+        if line.startswith("ddpm-shortcut ")
+    ]
+    assert {command[0] for command in commands} == {"train", "evaluate", "sample", "tune", "pretrain"}
+    for command in commands:
+        parse(command)
+    with pytest.raises(SystemExit):
+        parse([*commands[0], "--no-such-option"])
 
 
 def test_all_blocks_and_outputs_are_seen() -> None:
