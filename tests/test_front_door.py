@@ -81,9 +81,11 @@ def test_files_to_touch_exist_and_are_few() -> None:
     for thing, files, test in rows:
         paths = [name for name in re.findall(r"`([^`]+)`", files) if "/" in name]
         assert 1 <= len(paths) <= MAX_FILES, thing
-        for path in [*paths, *re.findall(r"`([^`]+)`", test)]:
-            place = HOME / path
-            assert (place.parent if "NAME" in place.name else place).exists(), f"{thing}: {path}"
+        mirrored = ["tests/" + re.sub(r"(\w+\.py)$", r"test_\1", path) for path in paths]
+        assert test.strip("`") in mirrored, thing
+        for path in [*paths, test.strip("`")]:
+            assert "NAME" in path or (HOME / path).is_file(), f"{thing}: {path}"
+            assert path.startswith("tests/") or (HOME / path).parent.is_dir(), f"{thing}: {path}"
         for table, path in re.findall(r"`(\w+)` of `([^`]+)`", files):
             assert re.search(rf"^{table}\b.*=", (HOME / path).read_text(), flags=re.MULTILINE), f"{table} in {path}"
 
