@@ -88,9 +88,10 @@ class IPMAgent:
         ``tensorboard_log``: a folder; runs are numbered inside it. Raises ValueError where the data set has no
         pretrained denoiser, and where the algorithm needs densities that the sampler's steps do not have.
         """
-        if type(self).policy_loss is IPMAgent.policy_loss:
+        if all(getattr(type(self), joint) is getattr(IPMAgent, joint) for joint in ("policy_loss", "iterate")):
             raise NotImplementedError(
-                f"{type(self).__name__} has no loss on theta. Write policy_loss(self, batch, advantage, first)."
+                f"{type(self).__name__} has no loss on theta. Write policy_loss(self, batch, advantage, first), or "
+                "iterate(self) for another order altogether."
             )
         self.config = checked_config(config, self.config_class, type(self).__name__) or self.default_config()
         self.env_id, self.num_envs, self.device = env_id, num_envs, torch.device(device)

@@ -105,6 +105,19 @@ class Smaller:
     n_critic: int = 5
 
 
+def test_another_order_altogether_is_an_iterate(small_world: Task) -> None:
+    class Watch(IPMAgent):
+        needs_density = False
+
+        def iterate(self) -> dict[str, float | Tensor]:
+            self.newest = self.rollout()
+            return {**self.update_critic(self.newest)}
+
+    agent = new(small_world, Watch).learn(2 * 2 * 8)
+    assert agent.iteration == 2 and agent.num_timesteps == 32
+    assert torch.equal(agent.sample(5, seed=0), new(small_world, Watch).sample(5, seed=0))  # theta was left alone
+
+
 def test_another_class_is_not_loaded_into_it(small_world: Task, tmp_path: Path) -> None:
     path = new(small_world).save(tmp_path / "mine")
     with pytest.raises(CheckpointError, match="holds 'MyPG', but a 'sft_pg' was to be loaded"):
