@@ -14,7 +14,7 @@ from diffusion_env.networks.bodies import body_name, make_body
 from diffusion_env.networks.layers import Activation, Fourier, silu
 
 PIECE = 1024
-"""Events that are scored at once on a CPU where no gradient is wanted: the layers of more would leave its cache."""
+"""Events that are scored at once on a CPU where no gradient is wanted: the activations of more do not fit its cache."""
 
 
 class TrainedCritic(Critic):

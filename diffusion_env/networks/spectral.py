@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.nn.utils.parametrize import register_parametrization
 
-from diffusion_env.networks.layers import Convolution
+from diffusion_env.networks.layers import Convolution, MaxMin
 
 FIRST_ITERATIONS = 100
 ITERATIONS = 10
@@ -63,15 +63,16 @@ def bound_slope(network: nn.Module, seed: int) -> None:
     convolutions linear layers are large, one update moves their norm by more than one iteration can follow, and they
     are treated as the convolutions are.
 
-    Raises TypeError for a layer with weights whose norm is not known here.
+    Raises TypeError for a module that may have a slope above 1.
     """
-    layers = [layer for layer in network.modules() if list(layer.parameters(recurse=False))]
-    for layer in layers:
-        if not isinstance(layer, nn.Linear | Convolution):
+    leaves = [layer for layer in network.modules() if not list(layer.children())]
+    for layer in leaves:
+        if not isinstance(layer, nn.Linear | Convolution | MaxMin | nn.Flatten):
             raise TypeError(
-                f"The slope of a {type(layer).__name__} cannot be bounded: only Linear and Convolution layers can. "
-                "Choose a body made of these, or another critic, such as 'gradient_penalty'."
+                f"The slope of a {type(layer).__name__} cannot be bounded: only networks of Linear, Convolution, "
+                "MaxMin and Flatten can. Choose a body made of these, or another critic, such as 'gradient_penalty'."
             )
+    layers = [layer for layer in leaves if isinstance(layer, nn.Linear | Convolution)]
     # The starts of the power iterations come from the global generator: lend it a seed, then put it back.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -83,11 +84,10 @@ def bound_slope(network: nn.Module, seed: int) -> None:
     network.eval()
 
 
-def _norm_of(layer: nn.Module) -> OperatorNorm:
+def _norm_of(layer: nn.Linear | Convolution) -> OperatorNorm:
     if isinstance(layer, Convolution):
         convolve = partial(nn.functional.conv2d, bias=None, stride=layer.stride, padding=layer.padding)
         return OperatorNorm(layer.weight, convolve, (1, layer.in_channels, *layer.grid))
-    assert isinstance(layer, nn.Linear)
     return OperatorNorm(layer.weight, nn.functional.linear, (layer.in_features,))
 
 

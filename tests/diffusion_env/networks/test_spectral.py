@@ -112,5 +112,8 @@ def test_the_seed_starts_the_iterations_and_the_global_generator_stays() -> None
 
 
 def test_unknown_layers_are_refused() -> None:
-    with pytest.raises(TypeError, match=r"slope of a BatchNorm1d cannot be bounded.*'gradient_penalty'"):
-        bound_slope(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), seed=0)
+    for layer in (nn.BatchNorm1d(2), nn.LayerNorm(2, elementwise_affine=False), nn.SiLU()):
+        with pytest.raises(
+            TypeError, match=rf"slope of a {type(layer).__name__} cannot be bounded.*'gradient_penalty'"
+        ):
+            bound_slope(nn.Sequential(nn.Linear(2, 2), layer), seed=0)
