@@ -17,7 +17,7 @@ from agents.runs.folder import RunFolder, next_folder
 from agents.zoo import agent_class, load_agent
 from diffusion_env.assembly import usable_device
 from diffusion_env.critics.factory import CRITICS
-from diffusion_env.data.named import DATASETS, DIGITS
+from diffusion_env.data.named import DATASET_NAMES
 
 
 def run(options: Train, command: str) -> None:
@@ -72,7 +72,7 @@ def env_kwargs(options: Train) -> dict[str, Any]:
 def absolute(name: str) -> str:
     """The absolute path of a file or folder that is there; a name as it is."""
     prefix, colon, path = name.rpartition(":")  # "frozen:critic.safetensors"
-    is_name = path in (*DATASETS, DIGITS, *CRITICS)  # names win over files that are called the same
+    is_name = path in (*DATASET_NAMES, *CRITICS)  # names win over files that are called the same
     return name if is_name or not Path(path).exists() else f"{prefix}{colon}{Path(path).resolve()}"
 
 
