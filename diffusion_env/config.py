@@ -60,6 +60,8 @@ class EvaluationConfig:
     """Whether a critic that was never a reward is trained on half of the points and judges the other half."""
     critic_steps: int = 500
     """Steps of 256 points per side that the held-out critic is trained."""
+    held_out_body: str | None = None
+    """Network of the held-out critic: mlp or conv; None chooses by the shape of the data."""
 
     def __post_init__(self) -> None:
         if not self.seeds or min(self.num_samples, self.w1_samples, self.sample_batch) < 2:
