@@ -12,7 +12,6 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Mapping
-from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
@@ -322,9 +321,7 @@ class IPMAgent:
     @property
     def task(self) -> Task:
         """What the agent is trained on."""
-        known = {f.name for f in fields(Task)}
-        kwargs = {name: value for name, value in self.env_kwargs.items() if name in known}
-        return Task(**kwargs, num_envs=self.num_envs, device=str(self.device))
+        return Task.of_environment(self.env_kwargs, self.num_envs, str(self.device))
 
     @property
     def iteration_timesteps(self) -> int:

@@ -74,6 +74,13 @@ class Task(Conditions):
         given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("num_envs", "device")}
         return {name: value for name, value in given.items() if value is not None and value != {}}
 
+    @classmethod
+    def of_environment(cls, env_kwargs: Mapping[str, Any], num_envs: int, device: str) -> Task:
+        """The task of an environment made with ``env_kwargs``; keywords that are no fields of a task are left out."""
+        known = {f.name for f in fields(cls)}
+        kwargs = {name: value for name, value in env_kwargs.items() if name in known and value is not None}
+        return cls(**kwargs, num_envs=num_envs, device=device)
+
     @property
     def objects(self) -> list[str]:
         """Names of the fields whose value JSON cannot hold."""

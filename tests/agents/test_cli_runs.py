@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents import SFTPG
@@ -176,3 +177,31 @@ def test_a_fixed_critic_stays_as_it_is(points_file: Path, denoiser_file: Path, t
             states.append(next(v for k, v in state.items() if k.endswith("weight")))
     assert (states[0] == states[1]).all()
     assert (states[2] != states[3]).any()  # negative control
+
+
+@pytest.mark.parametrize("algo", ["sft_pg", "ppo"])
+def test_keywords_of_the_critic_reach_it_and_are_resumed(
+    algo: str, points_file: Path, denoiser_file: Path, tmp_path: Path
+) -> None:
+    words = [*train_words(points_file, denoiser_file, tmp_path / "run", 1), "--algo", algo]
+    assert main([*words, "--critic-kwargs", "gamma=0.3", "width=24"]) == 0
+    assert call("train", "--resume", tmp_path / "run") == 0
+    critic = load_agent(tmp_path / "run").critic
+    assert (critic.config["gamma"], critic.config["width"]) == (0.3, 24)
+
+
+def test_a_run_of_stable_baselines3_is_resumed_like_any_other(
+    points_file: Path, denoiser_file: Path, tmp_path: Path
+) -> None:
+    for name in ("whole", "killed"):
+        assert main([*train_words(points_file, denoiser_file, tmp_path / name), "--algo", "ppo"]) == 0
+    whole, killed = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
+    interrupt_in_iteration_3(killed)
+    assert load_agent(killed.path).num_timesteps == 2 * ITERATION
+    assert call("train", "--resume", killed.path) == 0
+    assert torch.equal(load_agent(killed.path).sample(20, 0), load_agent(whole.path).sample(20, 0))
+    curves = [
+        [(line["time/total_timesteps"], line["eval/sw2"]) for line in run.metrics() if "eval/sw2" in line]
+        for run in (whole, killed)
+    ]
+    assert curves[0] == curves[1] and len(curves[0]) == 3

@@ -36,6 +36,12 @@ def test_keywords_that_say_nothing_are_left_out() -> None:
     }
 
 
+def test_the_task_of_an_environment() -> None:
+    task = Task("moons", 2, critic_kwargs={"width": 8}, num_envs=3, device="cuda")
+    kwargs = {**task.env_kwargs, "render_mode": "rgb_array", "denoiser": None}
+    assert Task.of_environment(kwargs, 3, "cuda") == task
+
+
 def test_json_there_and_back() -> None:
     task = Task(Path("points.npz"), 3, critic_kwargs={"width": 8}, denoiser=Path("net"), device="cuda")
     read = Task.from_json(json.loads(json.dumps(task.to_json())))
