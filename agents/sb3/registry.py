@@ -180,11 +180,13 @@ def build(
     kwargs = {"device": device, "action_mode": preset.action_mode, **env_kwargs}
     env = DDPMShortcutVecEnv(num_envs=num_envs, env_kwargs=kwargs)
     taken = keywords_of(algorithm)
-    settings: dict[str, Any] = {
+    general = {
         "gamma": 1.0,
         "learning_rate": LinearSchedule(preset.learning_rate, 0.0, 1.0),
-        # rollout/ep_rew_mean over one whole batch of episodes (DDPG does not take it)
-        **({"stats_window_size": num_envs} if "stats_window_size" in taken else {}),
+        "stats_window_size": num_envs,  # rollout/ep_rew_mean over one whole batch of episodes
+    }
+    settings: dict[str, Any] = {
+        **{name: value for name, value in general.items() if name in taken},  # DDPG has no stats_window_size
         **preset.hyperparameters,
         **preset.from_env(env),
         **hyperparameters,

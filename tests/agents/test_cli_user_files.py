@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,6 +29,21 @@ class MyPG(IPMAgent):
         xs, score = batch.xs, self.score(batch)
         log_prob = self.policy(xs[:-1], self.steps).log_prob(xs[1:])
         return -((score - score.mean()) * log_prob).mean(), {}
+'''
+MY_CONFIG = '''
+from dataclasses import dataclass
+from agents.core.config import AgentConfig
+from my_file import MyPG
+
+
+@dataclass(frozen=True)
+class Powers(AgentConfig):
+    power: float = 1.0
+    """Of the score."""
+
+
+class Scaled(MyPG):
+    config_class = Powers
 '''
 MY_PPO = '''
 from stable_baselines3 import PPO
@@ -165,6 +181,20 @@ def test_a_sampler_that_no_file_can_hold(folder: Path, sizes: str, capsys: pytes
         capsys.readouterr().err.split()
     )
     assert [line["time/total_timesteps"] for line in RunFolder(Path("run")).metrics()] == [0, 120]
+
+
+def test_fields_of_a_user_s_configuration_are_flags(
+    folder: Path, sizes: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "my_config.py").write_text(MY_CONFIG)
+    with pytest.raises(SystemExit):
+        call("train --algo my_config:Scaled --help")
+    assert "--power FLOAT" in capsys.readouterr().out
+    assert call("train --algo my_config:Scaled", sizes, TRAINING, "--power 2 --output run") == 0
+    assert call("train --algo my_config:Scaled --resume run") == 0
+    loaded: Any = load_agent("run", algorithms=["my_config:Scaled"])
+    assert loaded.config.power == 2.0
+    sys.modules.pop("my_config")
 
 
 def test_flags_and_values(folder: Path, sizes: str, capsys: pytest.CaptureFixture[str]) -> None:
