@@ -19,12 +19,13 @@ def agent_class(name: str) -> type[IPMAgent]:
     """The class of the agent called ``name``; ValueError lists the names there are."""
     if name not in AGENTS:
         raise ValueError(f"Unknown agent {name!r}. Choose one of {list(AGENTS)}.")
-    found: Any = getattr(import_module(f"agents.algorithms.{name}"), AGENTS[name])
+    module, class_name = AGENTS[name].split(":")
+    found: Any = getattr(import_module(module), class_name)
     return found
 
 
 def load_agent(path: str | Path, device: str | torch.device = "cpu", **options: Any) -> IPMAgent:
-    """The agent saved at ``path``, of whatever class; ``options`` as `agents.core.agent.Agent.load`.
+    """The agent saved at ``path``, of whatever class; ``options`` as `agents.core.ipm_agent.IPMAgent.load`.
 
     Raises CheckpointError for a file that holds no agent.
     """

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import tyro
 
-from agents.algorithms.sft_pg import SFTPG
+from agents.algorithms.policy_gradient import SFTPG
 from agents.runs.callbacks import SamplerEvaluation
 from benchmarks.comparison.manifest import manifest
 from benchmarks.comparison.pool import Job, run_all

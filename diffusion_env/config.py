@@ -11,8 +11,12 @@ from diffusion_env.samplers.schedules import DEFAULT_SCHEDULE
 class PretrainConfig:
     """How a denoiser is pretrained."""
 
+    kind: str = "mlp"
+    """Kind of network: mlp."""
     schedule: str = DEFAULT_SCHEDULE
-    """Noise schedule: linear, cosine, sigmoid or published_toy."""
+    """Noise schedule: linear, cosine, sigmoid, published_toy, karras (variance exploding) or rectified_flow."""
+    prediction: str = "v_prediction"
+    """What the network's layers put out, whose squared error is the loss: epsilon, v_prediction, sample or flow."""
     num_levels: int = 1000
     """T, number of training levels."""
     num_updates: int = 15_000

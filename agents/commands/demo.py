@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
-from agents.algorithms.sft_pg import SFTPG
+from agents.algorithms.policy_gradient import SFTPG
 from agents.commands.evaluate import agent_name, trained_row
 from agents.commands.options import Demo
 from agents.core.persistence import versions

@@ -1,4 +1,4 @@
-"""What a saved agent holds: its state, and the JSON header it is built again from."""
+"""Saving and loading of agents: the state for a bit-exact resume, and the JSON header it is built again from."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
-from diffusion_env.checkpoints import CheckpointError, Header, load_object
+from diffusion_env.checkpoints import CheckpointError, Header, load_module, load_object, load_optimizer, save_object
+from diffusion_env.fields import from_json
+
+A = TypeVar("A")
 
 _REPORTED = ("torch", "gymnasium", "stable-baselines3", "numpy", "scipy", "scikit-learn", "safetensors", "pot")
 
@@ -20,6 +23,43 @@ _REPORTED = ("torch", "gymnasium", "stable-baselines3", "numpy", "scipy", "sciki
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries a result depends on."""
     return {"python": platform.python_version(), **{name: version(name) for name in _REPORTED}}
+
+
+def save_agent(agent: Any, path: str | Path) -> Path:
+    """Write ``agent`` to one file; see `agents.core.ipm_agent.IPMAgent.save`."""
+    return save_object(path, agent_header(agent), agent_state(agent))
+
+
+def load_agent(
+    cls: type[A],
+    path: str | Path,
+    env_kwargs: Mapping[str, Any] | None,
+    tensorboard_log: str | Path | None,
+    device: str | torch.device,
+) -> A:
+    """The agent of ``cls`` saved at ``path``; CheckpointError for a file that holds anything else.
+
+    The header names no module: the class is the one given, and nothing is imported for a file.
+    """
+    agent_class: Any = cls
+    state, header = load_object(path, "agent", device)
+    if header.name != agent_class.name:
+        raise CheckpointError(
+            f"{path} holds {header.name!r}, but a {agent_class.name!r} was to be loaded. Load it with the class that "
+            "saved it."
+        )
+    try:
+        config = from_json(agent_class.config_class, header.config, f"the configuration in {path}")
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{error} Load it with the class and the version that saved it.") from error
+    saved = header.extra
+    if not {"env_id", "num_envs", "env_kwargs", "env_objects", "seed"} <= saved.keys():
+        raise CheckpointError(f"The header of {path} has only {sorted(saved)}: no agent's `save` wrote it.")
+    world = saved_env_kwargs(header, env_kwargs, path)
+    agent = agent_class(saved["env_id"], config, saved["num_envs"], world, saved["seed"], tensorboard_log, device)
+    restore_agent(agent, state, path)
+    loaded: A = agent
+    return loaded
 
 
 def agent_header(agent: Any) -> Header:
@@ -38,10 +78,11 @@ def agent_header(agent: Any) -> Header:
 
 
 def agent_state(agent: Any) -> dict[str, Any]:
-    """Everything that a bit-exact resume needs."""
+    """Everything that a bit-exact resume needs: the agent's parts, critic, environments, generators and counters."""
+    evaluations = [agent.policy.num_evaluations, agent.reference.num_evaluations]
     return {
-        "algorithm": agent.state_dict(),
-        "critic": agent.envs.critic.state_dict(),
+        "algorithm": {name: part.state_dict() for name, part in agent.parts.items()} | {"evaluations": evaluations},
+        "critic": agent.critic.state_dict(),
         "envs": agent.envs.state_dict(),
         "next_start": agent.next_start,
         "generators": [agent.generator.get_state(), agent.sample_generator.get_state()],
@@ -49,31 +90,36 @@ def agent_state(agent: Any) -> dict[str, Any]:
     }
 
 
-def restore_agent(agent: Any, state: Mapping[str, Any], path: str | Path) -> None:
-    """Put the ``agent_state`` read from ``path`` back; CheckpointError where the agent is another one."""
+def restore_agent(agent: Any, state: Any, path: str | Path) -> None:
+    """Put the ``agent_state`` read from ``path`` back; CheckpointError where it is another agent's, or no agent's."""
     try:
-        agent.load_state_dict(state["algorithm"])
-        agent.envs.critic.load_state_dict(state["critic"])
+        for name, part in agent.parts.items():
+            restore_part(part, state["algorithm"][name], f"The {name} in {path}")
+        agent.policy.num_evaluations, agent.reference.num_evaluations = state["algorithm"]["evaluations"]
+        agent.critic.load_state_dict(state["critic"])
         agent.envs.load_state_dict(state["envs"])
-    except (RuntimeError, ValueError, KeyError) as error:
+        agent.next_start = state["next_start"]
+        for generator, saved in zip((agent.generator, agent.sample_generator), state["generators"], strict=True):
+            generator.set_state(saved.cpu())
+        agent.num_timesteps, agent.iteration, agent.total_timesteps = state["counters"]
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{path} does not fit this agent ({error}). It was saved with another data shape, number of steps or "
             "network; load it with the env_kwargs it was trained with."
         ) from error
-    agent.next_start = state["next_start"]
-    for generator, saved in zip((agent.generator, agent.sample_generator), state["generators"], strict=True):
-        generator.set_state(saved.cpu())
-    agent.num_timesteps, agent.iteration, agent.total_timesteps = state["counters"]
 
 
-def read_agent(path: str | Path, name: str, device: torch.device | str) -> tuple[Any, Header]:
-    """State and header of the agent called ``name`` saved at ``path``; CheckpointError for any other file."""
-    state, header = load_object(path, "agent", device)
-    if header.name != name:
-        raise CheckpointError(
-            f"{path} holds {header.name!r}, but a {name!r} was to be loaded. Load it with the class that saved it."
-        )
-    return state, header
+def restore_part(part: Any, state: Any, what: str) -> None:
+    """Put the ``state`` of one of the agent's parts back; CheckpointError, which says ``what`` it is, where it differs.
+
+    Networks and optimizers are compared with it first; a part of another kind checks its state itself.
+    """
+    if isinstance(part, torch.nn.Module):
+        load_module(part, state, what)
+    elif isinstance(part, torch.optim.Optimizer):
+        load_optimizer(part, state, what)
+    else:
+        part.load_state_dict(state)
 
 
 def saved_env_kwargs(header: Header, given: Mapping[str, Any] | None, path: str | Path) -> dict[str, Any]:

@@ -22,9 +22,8 @@ from torch import Tensor, nn
 from agents.core.rollout import required_denoiser
 from agents.core.value import ValueNet
 from agents.sb3.vec_env import DDPMShortcutVecEnv
-from diffusion_env.denoisers.mlp import EpsMLP
 from diffusion_env.networks.bodies import body_name
-from diffusion_env.samplers.denoiser import Denoiser
+from diffusion_env.samplers.denoiser import Denoiser, ask_at_steps
 from diffusion_env.samplers.tables import StepTable
 
 
@@ -69,7 +68,7 @@ class DenoisingActor(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """See the class; each entry of the batch may be in a row of its own."""
         x, k = features[:, : self.dim].unflatten(1, self.shape), self.rows(features)
-        eps = self.net(x, self.time, k) if isinstance(self.net, EpsMLP) else self.net(x, self.time[k])
+        eps = ask_at_steps(self.net, x, self.time, k)
         return self.eps_gain[k].unsqueeze(1) * eps.flatten(1)
 
     def rows(self, features: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ PRELOADED = [
         "benchmarks.comparison.measuring",
         "benchmarks.comparison.report",
         "benchmarks.comparison.toy_report",
-        "agents.algorithms.sft_pg",
+        "agents.algorithms.policy_gradient",
     ),
     *("ot", "sb3_contrib", "scipy.spatial", "scipy.special", "sklearn.datasets", "torch._dynamo", "tyro"),
 ]

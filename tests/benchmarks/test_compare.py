@@ -141,7 +141,7 @@ def test_a_diverged_run_is_a_result(algorithm, changes, config):
 def test_an_error_of_a_sound_sampler_is_no_divergence(monkeypatch):
     with pytest.raises(TypeError):
         train(Entry("broken", "ppo", {"n_steps": "many"}), TASK, 0, BUDGET, SMALL)
-    monkeypatch.setattr("agents.core.agent.Agent.on_step", lambda self, ended: 1 / 0)
+    monkeypatch.setattr("agents.core.ipm_agent.IPMAgent.on_step", lambda self, ended: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         train(Entry("sft_pg", "sft_pg"), TASK, 0, BUDGET, SMALL)
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
+from agents import SFTPG
 from agents.algorithms.config import PolicyGradientConfig
-from agents.algorithms.sft_pg import SFTPG
 from agents.core.value import ValueNet
 from diffusion_env.critics.trained import TrainedCritic
 from diffusion_env.data.named import load_dataset

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from agents.core.agent import Agent
+from agents.core.ipm_agent import IPMAgent
 from agents.runs.callbacks import CURVE_SEED
 from agents.tuning.trials import DIVERGED, EVALUATION_SEED, Problem, final_sw2, sb3_keywords, trial_value, untouched_sw2
 
@@ -75,7 +75,7 @@ def test_another_error_is_none(problem: MakeProblem, monkeypatch: pytest.MonkeyP
     def broken(*arguments: Any, **keywords: Any) -> None:
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(Agent, "learn", broken)
+    monkeypatch.setattr(IPMAgent, "learn", broken)
     with pytest.raises(RuntimeError, match="broken"):
         final_sw2(problem(), {})
 

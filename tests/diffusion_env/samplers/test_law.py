@@ -73,6 +73,15 @@ def test_at_is_the_reparametrised_draw_and_carries_gradients():
     )
 
 
+def test_shapes_that_would_broadcast_are_refused():
+    step, other = (GaussianStep(normal(*shape), torch.tensor([0.3])) for shape in ((7, 2), (1, 2)))
+    for call in (step.log_prob, step.at):
+        with pytest.raises(AssertionError):
+            call(normal(7, 1, 2))
+    with pytest.raises(AssertionError):
+        step.kl(other)
+
+
 def test_samples_follow_the_law():
     step = GaussianStep(normal(1, 3).expand(50_000, 3), torch.tensor([0.5]))
     x = step.sample(torch.Generator().manual_seed(0))
