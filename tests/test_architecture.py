@@ -58,8 +58,6 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "benchmarks": ("comparison", "speed", "compare toy"),
 }
 """The rooms of a folder from the ground up; those of one floor, separated by a space, know nothing of each other."""
-CRITIC_NAMES_ALLOWED = ("agents.core.ipm_agent",)
-"""Modules that still compare a critic's name: none should, see `Critic.wants_value_penalty`."""
 ABOVE = {
     "diffusion_env": ("agents", "benchmarks", "tests"),
     "agents": ("benchmarks", "tests", "diffusion_env.process"),
@@ -194,7 +192,7 @@ def files_are_named_for_what_they_hold(module: str, source: str) -> list[str]:
 
 def nobody_compares_the_name_of_a_critic(module: str, source: str) -> list[str]:
     """What must be known of a critic is an attribute of it: a comparison with a name excludes every other critic."""
-    if within(module, ("diffusion_env.critics", *CRITIC_NAMES_ALLOWED)):
+    if within(module, ("diffusion_env.critics",)):
         return []
     found = []
     for node in ast.walk(ast.parse(source)):

@@ -8,27 +8,19 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from diffusion_env.checkpoints import CheckpointError, Header, save_checkpoint, save_object
 from diffusion_env.denoisers.mlp import EpsMLP
 from diffusion_env.samplers.schedules import NoiseSchedule, from_betas, make_schedule
+from tests.support import normal, small_network
 
 COSINE = make_schedule("cosine")
 CONFIG: dict[str, Any] = {"shape": [2], "schedule": "cosine", "num_levels": 1000, "width": 16, "depth": 2}
 
 
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def network(shape: tuple[int, ...] = (2,), seed: int = 0, width: int = 16) -> EpsMLP:
-    return EpsMLP(shape, COSINE, width=width, depth=2, generator=torch.Generator().manual_seed(seed))
-
-
 @pytest.mark.parametrize("shape", [(2,), (1, 8, 8)])
 def test_a_saved_network_comes_back(tmp_path: Path, shape: tuple[int, ...]) -> None:
-    saved = network(shape, seed=3)
+    saved = small_network(shape, seed=3)
     path = saved.save(tmp_path / "net", {"note": "mine"})
     loaded = EpsMLP.load(path)
     x = normal(5, *shape)
@@ -50,7 +42,7 @@ def test_every_path_and_output_comes_back(tmp_path: Path, path: str, output: str
 
 
 def test_a_header_without_an_output_is_of_v(tmp_path: Path) -> None:
-    weights = {"weights": dict(network().state_dict())}
+    weights = {"weights": dict(small_network().state_dict())}
     loaded = EpsMLP.load(save_object(tmp_path / "net", Header("denoiser", "mlp", CONFIG), weights))
     assert loaded.output == "v_prediction"
 
@@ -73,7 +65,7 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_another_width_is_refused(tmp_path: Path) -> None:
-    small = network()
+    small = small_network()
     config = {"shape": [2], "schedule": "cosine", "num_levels": 1000, "width": 32, "depth": 2}
     path = save_object(tmp_path / "net", Header("denoiser", "mlp", config), {"weights": dict(small.state_dict())})
     with pytest.raises(CheckpointError, match=r"\(16, 2\) where \(32, 2\)"):
@@ -102,7 +94,7 @@ def test_another_kind_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_forged_configuration_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
-    weights = {"weights": dict(network().state_dict())}
+    weights = {"weights": dict(small_network().state_dict())}
     path = save_object(tmp_path / "net", Header("denoiser", "mlp", {**CONFIG, **change}), weights)
     with pytest.raises(CheckpointError, match=rf"cannot be built from its file: .*{message}"):
         EpsMLP.load(path)

@@ -19,21 +19,14 @@ from diffusion_env.samplers.denoiser import EpsDenoiser
 from diffusion_env.samplers.named import make_table
 from diffusion_env.samplers.schedules import make_schedule
 from diffusion_env.samplers.walk import sample
+from tests.support import normal, small_network
 
 NAMES = ["swiss_roll", "moons", "gaussians8", "gaussians25", "checkerboard", "pinwheel"]
 COSINE = make_schedule("cosine")
 
 
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def network(shape: tuple[int, ...] = (2,), seed: int = 0, width: int = 16) -> EpsMLP:
-    return EpsMLP(shape, COSINE, width=width, depth=2, generator=torch.Generator().manual_seed(seed))
-
-
 def test_a_denoiser_is_found_by_name_path_or_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mine = network((3,))
+    mine = small_network((3,))
     mine.save(tmp_path / "swiss_roll")
     for given in (tmp_path / "swiss_roll", str(tmp_path / "swiss_roll.safetensors")):
         assert load_denoiser(given, "points", (3,)).shape == (3,)
@@ -49,7 +42,7 @@ def test_a_denoiser_is_found_by_name_path_or_as_it_is(tmp_path: Path, monkeypatc
         (None, FileNotFoundError, r"for 'points': .* shipped \['checkerboard', .*'swiss_roll'\].*pretrain"),
         ("nowhere.safetensors", FileNotFoundError, r"'nowhere.safetensors': it is neither a file nor one"),
         ("moons", ValueError, r"shape \(2,\) but the data have shape \(1, 8, 8\)"),
-        (network(), ValueError, r"shape \(2,\) but the data have shape \(1, 8, 8\)"),
+        (small_network(), ValueError, r"shape \(2,\) but the data have shape \(1, 8, 8\)"),
         (torch.nn.Linear(2, 2), TypeError, r"attributes .shape .* and .schedule .*; received Linear"),
         (17, TypeError, r"received int"),
     ],

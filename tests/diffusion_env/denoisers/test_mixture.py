@@ -12,12 +12,9 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 from diffusion_env.data.named import load_dataset
 from diffusion_env.denoisers.mixture import MixtureDenoiser
 from diffusion_env.samplers.schedules import make_schedule
+from tests.support import normal
 
 COSINE = make_schedule("cosine")
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def noised_density(means: Tensor, std: float, alpha: float, sigma: float) -> MixtureSameFamily:

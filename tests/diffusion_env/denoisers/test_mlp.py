@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
 
 from diffusion_env.denoisers.mlp import EpsMLP
 from diffusion_env.samplers.denoiser import PathAt, unit_columns
 from diffusion_env.samplers.predictions import PREDICTIONS, to_epsilon
 from diffusion_env.samplers.schedules import make_schedule
+from tests.support import normal, small_network
 
 COSINE = make_schedule("cosine")
 
 
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def network(shape: tuple[int, ...] = (2,), seed: int = 0, width: int = 16) -> EpsMLP:
-    return EpsMLP(shape, COSINE, width=width, depth=2, generator=torch.Generator().manual_seed(seed))
-
-
 @pytest.mark.parametrize("shape", [(2,), (1, 2, 2)])
 def test_levels_picked_by_step_are_the_levels_of_each_sample(shape: tuple[int, ...]) -> None:
-    net, x, k = network(shape), normal(7, *shape), torch.tensor([0, 2, 1, 1, 0, 2, 2])
+    net, x, k = small_network(shape), normal(7, *shape), torch.tensor([0, 2, 1, 1, 0, 2, 2])
     times = torch.tensor([900.0, 40.0, 3.5])
     torch.testing.assert_close(net.at_steps(x, times, k), net(x, times[k]))
     assert not torch.allclose(net.at_steps(x, times, k.flip(0)), net(x, times[k]), atol=1e-3)
@@ -32,7 +24,7 @@ def test_levels_picked_by_step_are_the_levels_of_each_sample(shape: tuple[int, .
 
 @pytest.mark.parametrize("shape", [(2,), (1, 8, 8)])
 def test_time_is_shared_by_step_or_by_sample(shape: tuple[int, ...]) -> None:
-    denoiser = network(shape)
+    denoiser = small_network(shape)
     x, time = normal(4, 6, *shape), torch.tensor([[979.0], [500.5], [20.25], [1.0]])
     rows = denoiser(x, time)  # (K, 1) against (K, B)
     assert rows.shape == x.shape
@@ -43,7 +35,7 @@ def test_time_is_shared_by_step_or_by_sample(shape: tuple[int, ...]) -> None:
 
 
 def test_fractional_times_lie_between_levels_and_stay_within_them() -> None:
-    denoiser, x = network(), normal(50, 2)
+    denoiser, x = small_network(), normal(50, 2)
     low, middle, high = (denoiser(x, torch.tensor(time)) for time in (400.0, 400.5, 401.0))
     torch.testing.assert_close(middle, (low + high) / 2, rtol=0, atol=1e-4)
     assert (high - low).abs().max() > 1e-3
@@ -53,8 +45,8 @@ def test_fractional_times_lie_between_levels_and_stay_within_them() -> None:
 
 def test_the_network_answers_x_itself_at_pure_noise() -> None:
     x = normal(50, 2)
-    torch.testing.assert_close(network()(x, torch.tensor(1000.0)), x, rtol=0, atol=1e-3)
-    assert (network()(x, torch.tensor(500.0)) - x).abs().max() > 0.1
+    torch.testing.assert_close(small_network()(x, torch.tensor(1000.0)), x, rtol=0, atol=1e-3)
+    assert (small_network()(x, torch.tensor(500.0)) - x).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("output", PREDICTIONS)
@@ -76,7 +68,7 @@ def test_an_unknown_output_is_refused() -> None:
 
 def test_weights_come_from_the_generator_alone() -> None:
     before = torch.get_rng_state()
-    first, again, other = network(), network(), network(seed=1)
+    first, again, other = small_network(), small_network(), small_network(seed=1)
     assert torch.equal(torch.get_rng_state(), before)
     for name, weight in first.state_dict().items():
         assert torch.equal(weight, again.state_dict()[name])

@@ -15,14 +15,11 @@ from diffusion_env.denoisers.mlp import EpsMLP
 from diffusion_env.denoisers.pretraining import PretrainConfig, denoising_loss, diffuse, pretrain
 from diffusion_env.samplers.predictions import PREDICTIONS, target
 from diffusion_env.samplers.schedules import make_schedule
+from tests.support import normal
 
 MEANS, STD = torch.tensor([[1.2, 0.0], [-0.6, 1.0], [-0.6, -1.0]]), 0.2
 SHORT = PretrainConfig(num_updates=5, batch_size=32, width=16, depth=2)
 LONG = PretrainConfig(num_updates=700, batch_size=256, width=64, depth=2, ema_decay=0.98)
-
-
-def normal(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def points(n, seed):

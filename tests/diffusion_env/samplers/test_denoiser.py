@@ -13,13 +13,10 @@ from diffusion_env.denoisers.mlp import EpsMLP
 from diffusion_env.samplers.denoiser import EpsDenoiser, PathAt, as_denoiser, ask_at_steps, unit_columns
 from diffusion_env.samplers.predictions import PREDICTIONS
 from diffusion_env.samplers.schedules import SCHEDULES, make_schedule
+from tests.support import normal
 
 MEANS, STD = torch.tensor([[1.2, 0.0], [-0.6, 1.0], [-0.6, -1.0]]), 0.2
 PATHS = ["cosine", "karras", "rectified_flow"]
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)

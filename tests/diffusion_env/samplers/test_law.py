@@ -8,10 +8,7 @@ from diffusion_env.samplers.law import GaussianStep, sum_event
 from diffusion_env.samplers.named import make_table
 from diffusion_env.samplers.schedules import make_schedule
 from diffusion_env.samplers.tables import ddpm
-
-
-def normal(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+from tests.support import normal
 
 
 def reference(step):

@@ -2,18 +2,17 @@
 
 import itertools
 import math
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 
 from diffusion_env.samplers.predictions import PREDICTIONS, convert, squared_slope, target, to_epsilon, to_sample
+from tests.support import normal
 
+exact = partial(normal, dtype=torch.float64)
 PAIRS = list(itertools.product(PREDICTIONS, PREDICTIONS))
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def levels(event_dims: int) -> tuple[Tensor, Tensor]:
@@ -25,7 +24,11 @@ def levels(event_dims: int) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("shape", [(2,), (1, 3, 3)])
 @pytest.mark.parametrize(("kind", "to"), PAIRS)
 def test_every_prediction_becomes_every_other(kind: str, to: str, shape: tuple[int, ...]) -> None:
-    x0, eps, (alpha, sigma) = normal(8, *shape), normal(8, *shape, seed=1), levels(len(shape))
+    x0, eps, (alpha, sigma) = (
+        exact(8, *shape),
+        exact(8, *shape, seed=1),
+        levels(len(shape)),
+    )
     x = alpha * x0 + sigma * eps
     found = convert(kind, target(kind, x0, eps, alpha, sigma), to, x, alpha, sigma)
     torch.testing.assert_close(found, target(to, x0, eps, alpha, sigma), rtol=1e-9, atol=1e-9)
@@ -33,7 +36,7 @@ def test_every_prediction_becomes_every_other(kind: str, to: str, shape: tuple[i
 
 @pytest.mark.parametrize("kind", PREDICTIONS)
 def test_data_and_noise_come_back(kind: str) -> None:
-    x0, eps, (alpha, sigma) = normal(8, 2), normal(8, 2, seed=1), levels(1)
+    x0, eps, (alpha, sigma) = exact(8, 2), exact(8, 2, seed=1), levels(1)
     x = alpha * x0 + sigma * eps
     prediction = target(kind, x0, eps, alpha, sigma)
     torch.testing.assert_close(to_epsilon(kind, prediction, x, alpha, sigma), eps, rtol=1e-9, atol=1e-9)
@@ -56,7 +59,7 @@ def test_the_definitions() -> None:
 
 
 def test_near_pure_noise_float32_keeps_what_is_known_of_the_data() -> None:
-    x0, eps = normal(50, 2).float(), normal(50, 2, seed=1).float()
+    x0, eps = exact(50, 2).float(), exact(50, 2, seed=1).float()
     alpha = torch.full((50, 1), 1e-4)
     sigma = (1 - alpha**2).sqrt()
     x = alpha * x0 + sigma * eps
@@ -69,14 +72,14 @@ def test_near_pure_noise_float32_keeps_what_is_known_of_the_data() -> None:
 
 @pytest.mark.parametrize("kind", PREDICTIONS)
 def test_the_slope_is_the_derivative_of_eps(kind: str) -> None:
-    x, (alpha, sigma) = normal(8, 1), levels(1)
-    prediction = normal(8, 1, seed=1).requires_grad_()
+    x, (alpha, sigma) = exact(8, 1), levels(1)
+    prediction = exact(8, 1, seed=1).requires_grad_()
     (slope,) = torch.autograd.grad(to_epsilon(kind, prediction, x, alpha, sigma).sum(), prediction)
     torch.testing.assert_close(squared_slope(kind, alpha**2), slope**2)
 
 
 def test_what_is_refused() -> None:
-    x, (alpha, sigma) = normal(8, 2), levels(1)
+    x, (alpha, sigma) = exact(8, 2), levels(1)
     with pytest.raises(ValueError, match=r"Unknown prediction 'noise'.*one of \['epsilon', 'v_prediction', "):
         to_epsilon("noise", x, x, alpha, sigma)
     with pytest.raises(AssertionError):  # they would broadcast to (8, 8, 2) in silence
