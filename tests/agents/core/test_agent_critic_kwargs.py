@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
+from agents import SFTPG
 from agents.algorithms.config import PolicyGradientConfig
-from agents.algorithms.sft_pg import SFTPG
 
 CONFIG = PolicyGradientConfig(n_critic=2, value_width=16, value_depth=1)
 KEYWORDS = {"gamma": 0.7, "width": 24, "body": "mlp"}
