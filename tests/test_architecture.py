@@ -49,12 +49,22 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "diffusion_env.denoisers": ("base", "mlp mixture", "loading", "pretraining"),
     "agents": ("core", "algorithms", "runs", "sb3", "zoo", "tuning", "commands", "cli"),
     "agents.core": (
-        "config ranks sanity shapes value policy",
+        "task spaces config ranks sanity shapes value policy",
         "advantages losses optimization rollout",
         "diagnostics learning persistence",
-        "ipm_agent",
+        "ipm_agent algorithm",
     ),
-    "agents.algorithms": ("config", "presets", "policy_gradient dxdp pathwise"),
+    "agents.algorithms": ("config", "presets spaces", "policy_gradient dxdp pathwise entry"),
+    "agents.runs": ("figures divergence saving", "callbacks untouched", "folder function report"),
+    "agents.sb3": (
+        "vec_env samplers callbacks spaces",
+        "counting policies relabelling starts",
+        "registry saving",
+        "run",
+        "entry",
+    ),
+    "agents.tuning": ("trials", "study"),
+    "agents.commands": ("options", "evaluate pretrain train", "demo sample tune"),
     "benchmarks": ("comparison", "speed", "compare toy"),
 }
 """The rooms of a folder from the ground up; those of one floor, separated by a space, know nothing of each other."""
@@ -73,7 +83,7 @@ ONE_IDEA = {
     "agents.core.ipm_agent": "every algorithm is one class above this one, so its joints and the verbs are one class",
 }
 """Files that may be longer, `MAX_ONE_IDEA_LINES`, and why they are not cut."""
-MAX_ONE_IDEA_LINES = 480
+MAX_ONE_IDEA_LINES = 490
 MAX_ALGORITHM_LINES = 260
 MAX_SHARED_LINES = 10
 

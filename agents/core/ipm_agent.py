@@ -34,6 +34,7 @@ from agents.core.policy import DenoisingPolicy, all_steps
 from agents.core.ranks import Ranks
 from agents.core.rollout import Trajectories, collect, concatenated, make_envs, required_denoiser
 from agents.core.sanity import SanityChecks
+from agents.core.task import Task
 from agents.core.value import ValueNet
 from diffusion_env import ENV_ID
 from diffusion_env.critics import Critic
@@ -316,6 +317,16 @@ class IPMAgent:
     def sampler(self) -> DenoisingPolicy:
         """The averaged policy, which predict, sample and evaluate use."""
         return cast(DenoisingPolicy, self.average.module)
+
+    @property
+    def task(self) -> Task:
+        """What the agent is trained on."""
+        return Task.of_environment(self.env_kwargs, self.num_envs, str(self.device))
+
+    @property
+    def iteration_timesteps(self) -> int:
+        """Environment steps of an iteration: n_critic rollouts."""
+        return self.config.n_critic * self.num_envs * self.envs.table.num_steps
 
     @property
     def critic(self) -> Critic:

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
+import gymnasium as gym
 import torch
 
 from diffusion_env.checkpoints import CheckpointError, Header, load_module, load_object, load_optimizer, save_object
@@ -55,6 +56,12 @@ def load_agent(
     saved = header.extra
     if not {"env_id", "num_envs", "env_kwargs", "env_objects", "seed"} <= saved.keys():
         raise CheckpointError(f"The header of {path} has only {sorted(saved)}: no agent's `save` wrote it.")
+    if not isinstance(saved["env_id"], str) or saved["env_id"] not in gym.registry:
+        raise CheckpointError(
+            f"{path} was trained in the environment {saved['env_id']!r}, which is not registered here, and a file "
+            "never makes us import what it names. Import the package that registers it first, and give the id without "
+            "'module:'."
+        )
     world = saved_env_kwargs(header, env_kwargs, path)
     agent = agent_class(saved["env_id"], config, saved["num_envs"], world, saved["seed"], tensorboard_log, device)
     restore_agent(agent, state, path)

@@ -1,6 +1,6 @@
 r"""The pretrained denoiser inside stable-baselines3's actor-critic, for ``action_mode="step"``.
 
-Letters: k the row of the step table, x[k] the state, D the number of components of x. The Gaussian law of a row,
+Letters: k the step, x[k] the state, D the number of components of x. The Gaussian law of a step,
 N(mean, std^2 I) over x[k+1], is the law N((mean - x_coef x[k]) / action_scale, (std / action_scale)^2 I) over actions.
 """
 
@@ -41,7 +41,7 @@ class ParticleFeatures(BaseFeaturesExtractor):
 
 
 class DenoisingActor(nn.Module):
-    """The mean (B, D) of a sampler's "step" actions at `ParticleFeatures` (B, D + K + 1), and their std per row.
+    """The mean (B, D) of a sampler's "step" actions at `ParticleFeatures` (B, D + K + 1), and their std per step.
 
     The mean of x[k+1] is x_coef x[k] + eps_coef eps, so the mean action is eps_coef eps / action_scale.
     """
@@ -66,13 +66,13 @@ class DenoisingActor(nn.Module):
             self.register_buffer("log_std", log_std)
 
     def forward(self, features: Tensor) -> Tensor:
-        """See the class; each entry of the batch may be in a row of its own."""
-        x, k = features[:, : self.dim].unflatten(1, self.shape), self.rows(features)
+        """See the class; each entry of the batch may be at a step of its own."""
+        x, k = features[:, : self.dim].unflatten(1, self.shape), self.steps(features)
         eps = ask_at_steps(self.net, x, self.time, k)
         return self.eps_gain[k].unsqueeze(1) * eps.flatten(1)
 
-    def rows(self, features: Tensor) -> Tensor:
-        """The row (B,) each entry is in; a finished sample, which no action moves, counts for the last."""
+    def steps(self, features: Tensor) -> Tensor:
+        """The step k (B,) of each entry; a finished sample, which no action moves, counts for the last."""
         return features[:, self.dim :].argmax(dim=1).clamp(max=len(self.time) - 1)
 
 
@@ -105,8 +105,8 @@ class DenoisingActorCriticPolicy(MultiInputActorCriticPolicy):
         action_space: the environment's.
         lr_schedule: SB3's; one learning rate for actor and value network.
         denoiser: what to start from; it is copied, never trained itself.
-        table: the step table, every row with noise.
-        learn_std: whether the std of each row is learned too (one number per row); otherwise it stays.
+        table: the step table, every step with noise.
+        learn_std: whether the std of each step is learned too, one number per step; otherwise it stays.
         min_std: the table's standard deviations are raised to at least this, in network units; 0 leaves them.
         value_arch: units of the value network's hidden layers; in a body other than "mlp" all alike.
         value_body: of the value network, a name in `diffusion_env.networks.bodies.BODIES`; None chooses by x's shape.
@@ -114,7 +114,7 @@ class DenoisingActorCriticPolicy(MultiInputActorCriticPolicy):
         optimizer_class: of all parameters.
         optimizer_kwargs: its arguments, but for the learning rate.
 
-    Raises ValueError for a table with a noiseless row, which has no log-probability, for a ``min_std`` that is no
+    Raises ValueError for a table with a step without noise, which has no log-probability, for a ``min_std`` that is no
     finite number >= 0, for hidden layers that the body does not take, and for ``use_sde``.
     """
 
@@ -171,13 +171,13 @@ class DenoisingActorCriticPolicy(MultiInputActorCriticPolicy):
             shape, num_steps = self.action_net.shape, len(self.action_net.time)
             width, depth = self._value_arch[0], len(self._value_arch)
             self.value_net = ParticleValue(shape, num_steps, width, depth, self._value_body)
-        del self.log_std  # SB3's is one number for all rows
+        del self.log_std  # SB3's is one number for all steps
         arguments: dict[str, Any] = {"lr": lr_schedule(1), **self.optimizer_kwargs}
         self.optimizer = self.optimizer_class(self.parameters(), **arguments)
 
     def _get_action_dist_from_latent(self, latent_pi: Tensor) -> DiagGaussianDistribution:
         # The latent is the features: there are no layers before `DenoisingActor`.
-        log_std = self.action_net.log_std[self.action_net.rows(latent_pi)].unsqueeze(1)
+        log_std = self.action_net.log_std[self.action_net.steps(latent_pi)].unsqueeze(1)
         return self.action_dist.proba_distribution(self.action_net(latent_pi), log_std)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
@@ -209,7 +209,7 @@ def _check(table: StepTable, use_sde: bool, min_std: float) -> None:
         raise ValueError("The sampler's own noise is the exploration: DenoisingActorCriticPolicy needs use_sde=False.")
     if not all(table.noisy_rows):
         raise ValueError(
-            f"Rows {[k for k, noisy in enumerate(table.noisy_rows) if not noisy]} of the table {table.name!r} have std "
-            "0: their actions have no log-probability. Give every row noise (sampler='ddpm', or DDIM with eta > 0 and "
-            "final_std > 0)."
+            f"Steps {[k for k, noisy in enumerate(table.noisy_rows) if not noisy]} of the table {table.name!r} have "
+            "std 0: their actions have no log-probability. Give every step noise (sampler='ddpm', or DDIM with eta > 0 "
+            "and final_std > 0)."
         )

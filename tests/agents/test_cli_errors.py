@@ -102,6 +102,9 @@ USAGE = {
     "train --checkpoint-every 0": "--checkpoint-every must be",
     "train --log-interval 0": "--log-interval must be",
     "train --threads 0": "--threads must be",
+    "evaluate --critic mmd": "evaluate has no use for --critic: --samplers NAME-STEPS says what is walked",
+    "evaluate --checkpoint c --dataset moons": "no use for --dataset: a checkpoint has its own task",
+    "train --critic-kwargs gamma": "takes NAME=VALUE",
     "demo --total-timesteps 0": "--total-timesteps must be",
     "evaluate --num-samples 1": "num_samples 1",
 }

@@ -5,13 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
 
 from agents import SFTPG
 from agents.algorithms.presets import PRESETS
 from agents.cli import main
 from agents.commands.train import recorded_options
+from agents.runs.callbacks import Checkpoint, SamplerEvaluation
 from agents.runs.folder import RunFolder
-from agents.zoo import agent_class, load_agent
+from agents.zoo import find, load_agent
 from diffusion_env.checkpoints import load_checkpoint
 from diffusion_env.denoisers.mlp import EpsMLP
 
@@ -54,7 +57,7 @@ def test_train_evaluate_and_sample_a_users_images(
     assert main([*train_words(*image_world, run), "--algo", "sft_pg_paper", "--gae-lambda", "0.5"]) == 0
     config = RunFolder(run).config
     assert config["command"].startswith("ddpm-shortcut train --dataset")
-    assert (config["seed"], config["env_kwargs"]["num_steps"]) == (0, 2)
+    assert (config["seed"], config["options"]["task"]["num_steps"]) == (0, 2)
     assert (config["options"]["algorithm"]["minibatch_size"], config["options"]["algorithm"]["gae_lambda"]) == (
         128,
         0.5,
@@ -124,20 +127,23 @@ def test_resume_equals_the_uninterrupted_run(
 
 def interrupt_in_iteration_3(run: RunFolder) -> None:
     """Start the run in this folder anew, with its own options, and stop it as a kill would."""
-    from agents.runs.callbacks import Checkpoint, IterationCallback, SamplerEvaluation
 
-    class Kill(IterationCallback):
+    class Kill(BaseCallback):
         def _on_step(self) -> bool:
-            if self.iteration == 3:
+            if self.num_timesteps > 3 * iteration:
                 raise KeyboardInterrupt
             return True
 
     options = recorded_options(run)
-    kind = agent_class(PRESETS[options.algo].agent)
-    agent = kind("DDPMShortcut-v0", options.algorithm, options.num_envs, run.config["env_kwargs"], options.seed)
-    agent.set_logger(run.logger())
+    algorithm = find(options.algo).make(options.task, options.seed, options.changes)
+    iteration = algorithm.iteration_timesteps
+    algorithm.set_logger(run.logger())
     with pytest.raises(KeyboardInterrupt):
-        agent.learn(options.total_timesteps, [SamplerEvaluation(2, 20), Checkpoint(run.path, 2), Kill()], 1)
+        algorithm.learn(
+            options.total_timesteps,
+            [SamplerEvaluation(2 * iteration, 20), Checkpoint(run.path, 2 * iteration), Kill()],
+            options.log_interval,
+        )
 
 
 def test_resume_of_a_finished_run_does_nothing(
@@ -171,3 +177,31 @@ def test_a_fixed_critic_stays_as_it_is(points_file: Path, denoiser_file: Path, t
             states.append(next(v for k, v in state.items() if k.endswith("weight")))
     assert (states[0] == states[1]).all()
     assert (states[2] != states[3]).any()  # negative control
+
+
+@pytest.mark.parametrize("algo", ["sft_pg", "ppo"])
+def test_keywords_of_the_critic_reach_it_and_are_resumed(
+    algo: str, points_file: Path, denoiser_file: Path, tmp_path: Path
+) -> None:
+    words = [*train_words(points_file, denoiser_file, tmp_path / "run", 1), "--algo", algo]
+    assert main([*words, "--critic-kwargs", "gamma=0.3", "width=24"]) == 0
+    assert call("train", "--resume", tmp_path / "run") == 0
+    critic = load_agent(tmp_path / "run").critic
+    assert (critic.config["gamma"], critic.config["width"]) == (0.3, 24)
+
+
+def test_a_run_of_stable_baselines3_is_resumed_like_any_other(
+    points_file: Path, denoiser_file: Path, tmp_path: Path
+) -> None:
+    for name in ("whole", "killed"):
+        assert main([*train_words(points_file, denoiser_file, tmp_path / name), "--algo", "ppo"]) == 0
+    whole, killed = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "killed")
+    interrupt_in_iteration_3(killed)
+    assert load_agent(killed.path).num_timesteps == 2 * ITERATION
+    assert call("train", "--resume", killed.path) == 0
+    assert torch.equal(load_agent(killed.path).sample(20, 0), load_agent(whole.path).sample(20, 0))
+    curves = [
+        [(line["time/total_timesteps"], line["eval/sw2"]) for line in run.metrics() if "eval/sw2" in line]
+        for run in (whole, killed)
+    ]
+    assert curves[0] == curves[1] and len(curves[0]) == 3

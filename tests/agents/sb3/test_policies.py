@@ -180,7 +180,7 @@ def test_on_an_accelerator(make_env: MakeEnv, standard_normal: EpsMLP) -> None:
 
 
 def test_noiseless_rows_are_refused(make_env: MakeEnv) -> None:
-    with pytest.raises(ValueError, match=r"Rows \[0, 1, 2\] of the table 'ddim' have std 0"):
+    with pytest.raises(ValueError, match=r"Steps \[0, 1, 2\] of the table 'ddim' have std 0"):
         make_model(make_env(sampler="ddim"))
 
 
