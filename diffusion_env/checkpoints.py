@@ -150,8 +150,16 @@ def write_json(path: str | Path, obj: Any) -> Path:
         CheckpointError: the file cannot be written; an older file is left as it was.
         TypeError: ``obj`` holds something that JSON cannot.
     """
+    return write_text(path, json.dumps(obj, indent=2) + "\n")
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Write ``text`` as UTF-8, atomically like `save_checkpoint`, and return the path.
+
+    Raises CheckpointError where the file cannot be written; an older file is left as it was.
+    """
     target = Path(path)
-    _write_atomically(target, (json.dumps(obj, indent=2) + "\n").encode())
+    _write_atomically(target, text.encode())
     return target
 
 

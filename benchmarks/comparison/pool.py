@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 PRELOADED = [
     *(
-        "benchmarks.comparison.measuring",
+        "benchmarks.comparison.runner",
         "benchmarks.comparison.report",
         "benchmarks.comparison.toy_report",
         "agents.algorithms.sft_pg",

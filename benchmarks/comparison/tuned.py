@@ -32,6 +32,6 @@ def study(name: str, stage: str = FEW) -> dict[str, Any]:
     return found
 
 
-def tuned(name: str, stage: str = FEW, **changes: Any) -> dict[str, Any]:
-    """Changes of the algorithm's row: what the study held, what its best trial chose, and then ``changes``."""
-    return {**study(name, stage)["problem"]["held"], **study(name, stage)["changes"], **changes}
+def tuned(name: str, stage: str = FEW) -> dict[str, Any]:
+    """Changes of the algorithm's preset: what the study fixed, and then what its best trial chose."""
+    return {**study(name, stage)["problem"]["held"], **study(name, stage)["changes"]}

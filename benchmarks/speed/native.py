@@ -24,7 +24,7 @@ import tyro
 from agents.algorithms.sft_pg import SFTPG
 from agents.runs.callbacks import Measurement, SamplerEvaluation
 from benchmarks.comparison.manifest import manifest
-from benchmarks.comparison.suite import NUM_ENVS, SHORT_STEPS
+from benchmarks.comparison.toy_grid import NUM_ENVS, SHORT_STEPS
 from benchmarks.speed.official import time_official
 from diffusion_env import ENV_ID
 from diffusion_env.checkpoints import write_json
