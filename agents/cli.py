@@ -6,6 +6,7 @@ The parser is made of the dataclasses in `agents.commands.options`; what a subco
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import shutil
 import sys
@@ -16,8 +17,17 @@ from typing import Annotated, Union
 
 import tyro
 
-from agents.algorithms.presets import PRESETS
-from agents.commands.options import Demo, Evaluate, Options, Pretrain, Sample, Train, Tune
+from agents.commands.options import (
+    REGISTRY,
+    Demo,
+    Evaluate,
+    Options,
+    Pretrain,
+    Sample,
+    Train,
+    Tune,
+    default_algorithm,
+)
 
 DESCRIPTION = "Few-step diffusion samplers, fine-tuned by reinforcement learning with a learned critic."
 USAGE_ERROR, INTERRUPTED = 2, 130
@@ -47,7 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parse(argv: Sequence[str]) -> Options:
     """The options in ``argv``; exits with a message and code 2 if they are wrong, and with 0 after ``--help``."""
     algo = _algo(argv)
-    train = Train(algorithm=PRESETS[algo].config) if algo in PRESETS else Train()
+    if ":" in algo and (here := os.getcwd()) not in sys.path:
+        sys.path.insert(0, here)  # the user's own file lies in this folder, or elsewhere on the path
+    train = Train(algo=algo, algorithm=default_algorithm(algo))
     # Every member is annotated at run time, which a static union cannot be.
     commands = Union[  # noqa: UP007
         Annotated[Demo, tyro.conf.subcommand("demo")],
@@ -57,7 +69,8 @@ def parse(argv: Sequence[str]) -> Options:
         Annotated[Sample, tyro.conf.subcommand("sample")],
         Annotated[Tune, tyro.conf.subcommand("tune")],
     ]
-    options: Options = tyro.cli(commands, prog="ddpm-shortcut", description=DESCRIPTION, args=argv)
+    with REGISTRY:
+        options: Options = tyro.cli(commands, prog="ddpm-shortcut", description=DESCRIPTION, args=argv)
     return options
 
 

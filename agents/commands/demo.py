@@ -14,14 +14,14 @@ from typing import Any
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
-from agents.algorithms.sft_pg import SFTPG
-from agents.commands.evaluate import agent_name, trained_row
 from agents.commands.options import Demo
+from agents.core.algorithm import Algorithm
 from agents.core.persistence import versions
 from agents.runs.callbacks import Checkpoint, SamplerEvaluation, SamplerProgressBar
 from agents.runs.figures import AFTER, BEFORE, DATA, Curve, Panel, Points, curve_figure, samples_figure, save
 from agents.runs.folder import TIMESTEPS, RunFolder, set_aside
-from agents.runs.report import Row, format_table, row_name, short, untouched_rows
+from agents.runs.report import Row, format_table, row_name, short, trained_row, untouched_rows
+from agents.zoo import find
 from diffusion_env.checkpoints import write_json
 
 PICTURED = 10_000
@@ -35,33 +35,33 @@ def run(options: Demo, command: str) -> None:
     """Train, measure, print the table, and write ``options.output``."""
     started = time.perf_counter()
     torch.set_num_threads(1)
-    kwargs = {"dataset": options.dataset, "denoiser": options.denoiser, "num_steps": options.num_steps}
     # First, so that bad input is reported before the second process starts.
-    agent = SFTPG(num_envs=options.num_envs, config=options.algorithm, env_kwargs=kwargs, seed=options.seed)
+    algorithm = find("sft_pg").make(options.task, options.seed, asdict(options.algorithm))
     with untouched(options) as untouched_result:
         older = set_aside(options.output)
-        folder = RunFolder.create(options.output, _config(options, command, kwargs))
+        folder = RunFolder.create(options.output, _config(options, command))
         if older is not None:
             print(f"The demo before this one is now in {older}.")
-        before = _pictured(agent)
-        evaluation = _train(agent, options, folder)
+        before = _pictured(algorithm)
+        evaluation = _train(algorithm, options, folder)
         print("Measuring the trained sampler and waiting for the untouched ones ...")
-        ours = trained_row(agent, options.evaluation)
+        ours = trained_row(algorithm, options.evaluation)
         others, floor = untouched_result()
     rows = [*others, ours]
-    _draw_samples(folder.path / "samples.png", agent, evaluation, before)
+    _draw_samples(folder.path / "samples.png", algorithm, evaluation, before)
     _draw_curve(folder.path / "curve.png", folder, evaluation, floor)
     write_json(folder.path / "result.json", _result(rows, floor, evaluation, time.perf_counter() - started))
     print(f"\n{format_table(rows, floor)}\n\n{_closing(folder.path, evaluation, started)}")
 
 
-def _train(agent: SFTPG, options: Demo, folder: RunFolder) -> SamplerEvaluation:
-    evaluation = SamplerEvaluation(options.measure_every, options.evaluation.num_samples)
-    callbacks: list[BaseCallback] = [evaluation, Checkpoint(folder.path, CHECKPOINT_EVERY)]
-    agent.set_logger(folder.logger())
-    print(f"Training {agent.name} with {options.num_steps} steps on {agent.envs.dataset.name} ...")
-    agent.learn(options.total_timesteps, callbacks + [SamplerProgressBar(evaluation)] * options.progress_bar)
-    agent.logger.close()
+def _train(algorithm: Algorithm, options: Demo, folder: RunFolder) -> SamplerEvaluation:
+    iteration = algorithm.iteration_timesteps
+    evaluation = SamplerEvaluation(options.measure_every * iteration, options.evaluation.num_samples)
+    callbacks: list[BaseCallback] = [evaluation, Checkpoint(folder.path, CHECKPOINT_EVERY * iteration)]
+    algorithm.set_logger(folder.logger())
+    print(f"Training {algorithm.name} with {options.task.num_steps} steps on {algorithm.dataset.name} ...")
+    algorithm.learn(options.total_timesteps, callbacks + [SamplerProgressBar(evaluation)] * options.progress_bar)
+    algorithm.logger.close()
     return evaluation
 
 
@@ -71,7 +71,7 @@ def untouched(options: Demo) -> Iterator[Untouched]:
 
     Yields a function that returns their rows and the floor, once they are there.
     """
-    arguments = (options.dataset, options.denoiser, options.samplers, options.evaluation)
+    arguments = (options.task, options.samplers, options.evaluation)
     if not options.parallel:
         yield lambda: untouched_rows(*arguments)
         return
@@ -80,18 +80,20 @@ def untouched(options: Demo) -> Iterator[Untouched]:
         yield pool.submit(untouched_rows, *arguments).result
 
 
-def _pictured(agent: SFTPG) -> Points:
-    return agent.sample(PICTURED, PICTURE_SEED).numpy(force=True)
+def _pictured(algorithm: Algorithm) -> Points:
+    return algorithm.sample(PICTURED, PICTURE_SEED).numpy(force=True)
 
 
-def _draw_samples(path: Path, agent: SFTPG, evaluation: SamplerEvaluation, before: Points) -> None:
+def _draw_samples(path: Path, algorithm: Algorithm, evaluation: SamplerEvaluation, before: Points) -> None:
     """Before, after and data, each with the SW2 of the learning curve's own points."""
     data = evaluation.points.reference.numpy(force=True)[:PICTURED]
     first, last = evaluation.history[0], evaluation.history[-1]
+    task = algorithm.task
+    untouched_name, own_name = (row_name(str(name), task.num_steps) for name in (task.sampler, algorithm.name))
     panels = [
-        Panel(before, f"before: {row_name('ddpm', agent.envs.table.num_steps)}, SW2 {first.sw2:.4f}", BEFORE),
-        Panel(_pictured(agent), f"after: {agent_name(agent)}, SW2 {last.sw2:.4f}", AFTER),
-        Panel(data, f"data: {agent.envs.dataset.name}", DATA),
+        Panel(before, f"before: {untouched_name}, SW2 {first.sw2:.4f}", BEFORE),
+        Panel(_pictured(algorithm), f"after: {own_name}, SW2 {last.sw2:.4f}", AFTER),
+        Panel(data, f"data: {algorithm.dataset.name}", DATA),
     ]
     save(samples_figure(panels, data), path)
 
@@ -103,9 +105,9 @@ def _draw_curve(path: Path, folder: RunFolder, evaluation: SamplerEvaluation, fl
     save(curve_figure(sw2, ipm, floor), path)
 
 
-def _config(options: Demo, command: str, env_kwargs: dict[str, Any]) -> dict[str, Any]:
+def _config(options: Demo, command: str) -> dict[str, Any]:
     recorded = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(options).items()}
-    return {"command": command, "seed": options.seed, "env_kwargs": env_kwargs, "options": recorded}
+    return {"command": command, "seed": options.seed, "options": recorded}
 
 
 def _result(rows: list[Row], floor: Row, evaluation: SamplerEvaluation, wall_seconds: float) -> dict[str, Any]:

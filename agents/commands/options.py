@@ -1,25 +1,62 @@
-"""The options of the subcommands: dataclasses read by tyro, which import nothing heavy so that ``--help`` is quick."""
+"""Options of every subcommand: frozen dataclasses, a sentence under each field; they import nothing heavy."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 from tyro.conf import arg
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from agents.algorithms.config import PolicyGradientConfig
-from agents.core.config import AgentConfig
+from agents.algorithms.presets import PRESETS
+from agents.core.task import Conditions, Task, named_values
 from diffusion_env.config import EvaluationConfig, PretrainConfig
 
 TOTAL_TIMESTEPS = 4_000_000
 """Environment steps of the demo's training, and of ``train`` unless told: about 90 s on one core."""
 BASELINES = ("ddpm-1000", "ddpm-100", "ddpm-10", "ddim-10")
 
-Algorithm = Literal["sft_pg", "sft_pg_paper", "reinforce", "ddpo", "dpok", "grpo", "rwr", "dxdp", "pathwise"]
-"""The rows of `agents.algorithms.presets`."""
-
 Flat = arg(name="")  # options of a nested configuration without its name in front
+Values = tuple[str, ...]
+
+REGISTRY = ConstructorRegistry()
+"""How the parser reads what it has no rule for."""
+
+
+@REGISTRY.primitive_rule
+def _keywords(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Mapping[str, Any]] | None:
+    """A Mapping is written NAME=VALUE NAME=VALUE ..."""
+    if info.type_origin is not Mapping:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="NAME=VALUE",
+        instance_from_str=lambda words: named_values(words, "This option"),
+        is_instance=lambda value: isinstance(value, Mapping),
+        str_from_instance=lambda value: [f"{name}={one}" for name, one in value.items()],
+    )
+
+
+@dataclass(frozen=True)
+class NoFlags:
+    """Hyper-parameters without flags of their own: give them with --set NAME=VALUE."""
+
+
+def default_algorithm(algo: str) -> Any:
+    """What holds the typed flags of ``algo``: its configuration, or `NoFlags`.
+
+    For ``"module:Class"``, which the user has given, the module is imported.
+    """
+    if algo in PRESETS:
+        return PRESETS[algo].config
+    if ":" not in algo:
+        return NoFlags()
+    from agents.zoo import find
+
+    return getattr(find(algo), "config", NoFlags())
 
 
 def _refuse_below_one(options: object, *names: str) -> None:
@@ -40,14 +77,7 @@ class Demo:
 
     output: Path = Path("runs/demo")
     """Folder to write."""
-    dataset: str = "swiss_roll"
-    """A named data set, or a path to a .npz file or a folder of images (with --denoiser)."""
-    denoiser: str | None = None
-    """Pretrained network; None takes the one shipped for the data set."""
-    num_steps: int = 10
-    """K, denoising steps of the sampler that is trained."""
-    num_envs: int = 128
-    """B, trajectories per rollout."""
+    task: Annotated[Task, Flat] = field(default_factory=Task)
     total_timesteps: int = TOTAL_TIMESTEPS
     """Environment steps of the training."""
     seed: int = 0
@@ -89,20 +119,7 @@ class Train:
     --algo chooses the algorithm and where its options start; `train --algo NAME --help` shows them.
     """
 
-    dataset: str = "swiss_roll"
-    """A named data set, or a path to a .npz file or a folder of images (with --denoiser)."""
-    denoiser: str | None = None
-    """Pretrained network to start from; None takes the one shipped for the data set."""
-    num_steps: int = 10
-    """K, denoising steps."""
-    sampler: str = "ddpm"
-    """Step table: ddpm, fastdpm, fastdpm_step or published_toy (a policy needs noise in every step)."""
-    critic: str = "energy"
-    """Learned reward: energy, gradient_penalty, spectral_norm, weight_clipping, baseline, mmd, or a saved critic."""
-    train_critic: bool = True
-    """Whether the critic learns; with --no-train-critic it stays as it is given."""
-    num_envs: int = 128
-    """B, trajectories per rollout."""
+    task: Annotated[Task, Flat] = field(default_factory=Task)
     total_timesteps: int = TOTAL_TIMESTEPS
     """Environment steps, num_envs * num_steps a rollout."""
     seed: int = 0
@@ -110,24 +127,30 @@ class Train:
     output: Path | None = None
     """Folder of the run; None takes the next free runs/ALGO-DATASET-K-N. A run is never written over another."""
     resume: Path | None = None
-    """Folder of an interrupted run to continue exactly, with all its own options; give no other option."""
+    """Folder of an interrupted run to continue exactly, with all its own options; give none but --algo FILE:NAME."""
     measure_every: int = 40
-    """Iterations between two measurements of SW2."""
+    """Iterations between two measurements of SW2; an iteration ends with a training of the sampler."""
     measure_samples: int = 10_000
     """Samples per measurement."""
     checkpoint_every: int = 50
     """Iterations between two checkpoints."""
     log_interval: int = 10
     """Iterations between two lines of metrics."""
-    device: str = "cpu"
-    """Torch device."""
     threads: int = 1
     """Torch threads; more than one slows small networks where cores are shared."""
     progress_bar: bool = True
     """Whether a progress bar shows the current SW2."""
-    algo: Algorithm = "sft_pg"
-    """The algorithm, a row of the preset table with its options; sft_pg_paper is the published setting of sft_pg."""
-    algorithm: Annotated[AgentConfig, Flat] = field(default_factory=PolicyGradientConfig)
+    algo: str = "sft_pg"
+    """A named algorithm: sft_pg, sft_pg_paper, reinforce, ddpo, dpok, grpo, rwr, dxdp, pathwise; ppo, a2c, trpo, sac or
+    td3 of stable-baselines3; untouched; or your own, FILE:NAME of a class or function."""
+    set: Annotated[Values, arg(metavar="[NAME=VALUE ...]")] = ()
+    """Hyper-parameters that replace the algorithm's own, for those without flags."""
+    algorithm: Annotated[Any, Flat] = field(default_factory=PolicyGradientConfig)
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """Hyper-parameters: what the flags say, and --set over it."""
+        return {**asdict(self.algorithm), **named_values(self.set, "--set")}
 
     def __post_init__(self) -> None:
         _refuse_below_one(self, "total_timesteps", "measure_every", "checkpoint_every", "log_interval", "threads")
@@ -141,17 +164,24 @@ class Evaluate:
     """A trained agent: its file or the folder of its run. Its own data set and network are used."""
     samplers: tuple[str, ...] | None = None
     """Samplers of the untouched network, NAME-STEPS; None takes the usual four unless there is a checkpoint."""
-    dataset: str = "swiss_roll"
-    """Data set of the samplers, where there is no checkpoint."""
-    denoiser: str | None = None
-    """Pretrained network of the samplers, where there is no checkpoint; None takes the shipped one."""
+    algo: str | None = None
+    """Your own algorithm that the checkpoint holds, FILE:NAME."""
+    task: Annotated[Task, Flat] = field(default_factory=Task)
+    """Without a checkpoint: data set and network of the samplers."""
     output: Path | None = None
     """JSON file to write, with every value of every seed."""
-    device: str = "cpu"
-    """Torch device."""
     threads: int = 1
     """Torch threads."""
     evaluation: Annotated[EvaluationConfig, Flat] = field(default_factory=EvaluationConfig)
+
+    def __post_init__(self) -> None:
+        _refuse_below_one(self, "threads")
+        used = ("device",) if self.checkpoint is not None else ("device", "dataset", "denoiser")
+        default = Task()
+        given = [f.name for f in fields(Task) if getattr(self.task, f.name) != getattr(default, f.name)]
+        if wrong := [f"--{name.replace('_', '-')}" for name in given if name not in used]:
+            why = "a checkpoint has its own task" if self.checkpoint else "--samplers NAME-STEPS says what is walked"
+            raise ValueError(f"evaluate has no use for {', '.join(wrong)}: {why}. Leave it out.")
 
 
 @dataclass(frozen=True)
@@ -162,6 +192,8 @@ class Sample:
     """A trained agent: its file or the folder of its run."""
     output: Path
     """File to write, .npz."""
+    algo: str | None = None
+    """Your own algorithm that the checkpoint holds, FILE:NAME."""
     n: int = 10_000
     """Number of samples."""
     seed: int = 0
@@ -180,25 +212,18 @@ class Tune:
     """
 
     algo: str = "sft_pg"
-    """A named algorithm of `train`, or ppo, a2c, trpo, sac or td3 of stable-baselines3."""
+    """An algorithm of `train`, or your own, FILE:NAME."""
     dataset: tuple[str, ...] = ("swiss_roll",)
     """Named data sets, or a path to a .npz file or a folder of images (with --denoiser): each trial trains on all."""
-    denoiser: str | None = None
-    """Pretrained network to start from; None takes the one shipped for the data set."""
     num_steps: tuple[int, ...] = (10,)
     """K, denoising steps: each trial trains samplers of every one of these."""
-    sampler: str = "ddpm"
-    """Step table, as in `train`."""
-    critic: str = "energy"
-    """Learned reward, as in `train`."""
-    num_envs: int = 128
-    """B, trajectories per rollout."""
+    conditions: Annotated[Conditions, Flat] = field(default_factory=Conditions)
     trials: int = 20
     """Trials in all, those of an interrupted study included."""
     total_timesteps: int = 500_000
     """Environment steps of each training."""
-    hold: tuple[str, ...] = ()
-    """NAME=VALUE: hyper-parameters that replace the preset's and are not tuned, such as n_critic=1."""
+    fix: Annotated[Values, arg(metavar="[NAME=VALUE ...]")] = ()
+    """Hyper-parameters that replace the preset's and are not tuned, such as n_critic=1."""
     seeds: tuple[int, ...] = (1_000, 1_001)
     """Tuning seeds, 1000 ... 9999: each trial trains with every one, and no reported run may use them."""
     seed: int = 0
@@ -209,13 +234,19 @@ class Tune:
     """Folder of the study; None takes runs/tune-ALGO-DATASET-K."""
     processes: int = 1
     """Trials at a time, each in a process of its own if there are several."""
-    device: str = "cpu"
-    """Torch device."""
     threads: int = 1
     """Torch threads; more than one slows small networks where cores are shared."""
 
     def __post_init__(self) -> None:
-        _refuse_below_one(self, "trials", "total_timesteps", "num_envs", "processes", "threads")
+        _refuse_below_one(self, "trials", "total_timesteps", "processes", "threads")
+        if self.conditions.num_envs < 1:
+            raise ValueError(f"--num-envs must be an integer >= 1; received {self.conditions.num_envs}.")
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """Every data set at every K."""
+        shared = {f.name: getattr(self.conditions, f.name) for f in fields(Conditions)}
+        return tuple(Task(dataset, k, **shared) for dataset in self.dataset for k in self.num_steps)
 
 
 Options = Demo | Pretrain | Train | Evaluate | Sample | Tune

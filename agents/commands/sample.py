@@ -8,10 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from agents.commands.evaluate import checkpoint_in
+from agents.commands.evaluate import loaded
 from agents.commands.options import Sample
-from agents.zoo import load_agent
-from diffusion_env.assembly import usable_device
 
 
 def run(options: Sample, command: str) -> None:
@@ -20,8 +18,8 @@ def run(options: Sample, command: str) -> None:
     torch.set_num_threads(options.threads)
     if options.n < 1:
         raise ValueError(f"--n is the number of samples, at least 1; received {options.n}.")
-    agent = load_agent(checkpoint_in(options.checkpoint), device=usable_device(options.device))
-    samples = agent.sample(options.n, options.seed).numpy(force=True)
+    algorithm = loaded(options.checkpoint, options.device, options.algo)
+    samples = algorithm.sample(options.n, options.seed).numpy(force=True)
     print(f"Wrote {_write(options.output, samples)}: x, {samples.dtype} {samples.shape}, data units")
 
 

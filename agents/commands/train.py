@@ -9,15 +9,13 @@ from typing import Any
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
-from agents.algorithms.presets import PRESETS
-from agents.commands.options import Train
-from agents.core.config import describe
+from agents.commands.options import Train, default_algorithm
+from agents.core.algorithm import Algorithm
+from agents.core.task import Task
 from agents.runs.callbacks import Checkpoint, SamplerEvaluation, SamplerProgressBar
-from agents.runs.folder import RunFolder, next_folder
-from agents.zoo import agent_class, load_agent
+from agents.runs.folder import RunFolder, located, next_folder
+from agents.zoo import NAMES, find, load_agent
 from diffusion_env.assembly import usable_device
-from diffusion_env.critics.factory import CRITICS
-from diffusion_env.data.named import DATASETS, DIGITS
 
 
 def run(options: Train, command: str) -> None:
@@ -26,68 +24,61 @@ def run(options: Train, command: str) -> None:
     if options.resume is not None:
         resume(options)
         return
-    agent = agent_class(PRESETS[options.algo].agent)(
-        num_envs=options.num_envs,
-        config=options.algorithm,
-        env_kwargs=env_kwargs(options),
-        seed=options.seed,
-        device=usable_device(options.device),
-    )
-    output = options.output or next_folder("runs", f"{options.algo}-{agent.envs.dataset.name}-{options.num_steps}")
+    entry, changes = find(options.algo), options.changes
+    options = replace(options, task=located(options.task))
+    algorithm = entry.make(options.task, options.seed, changes)
+    output = options.output or next_folder("runs", f"{entry.name}-{algorithm.dataset.name}-{options.task.num_steps}")
     folder = RunFolder.create(output, run_config(options, command))
-    agent.set_logger(folder.logger())
-    print(f"{describe(options.algorithm)}\nWriting {folder.path}; watch it with: tensorboard --logdir {folder.path}")
-    evaluation = SamplerEvaluation(options.measure_every, options.measure_samples)
-    agent.learn(options.total_timesteps, callbacks(options, folder, evaluation), options.log_interval)
+    algorithm.set_logger(folder.logger())
+    shown = "\n".join(f"{name:>24} = {value!r}" for name, value in entry.settings(changes).items())
+    print(f"{shown}\nWriting {folder.path}; watch it with: tensorboard --logdir {folder.path}")
+    evaluation = watched(options, algorithm)
+    algorithm.learn(options.total_timesteps, callbacks(options, folder, algorithm, evaluation), options.log_interval)
     _report(folder, evaluation)
 
 
 def resume(options: Train) -> None:
     """Continue the run in ``options.resume`` with the options it was started with."""
     assert options.resume is not None
-    if replace(options, resume=None) != Train():
+    if replace(options, resume=None) != Train(algo=options.algo, algorithm=default_algorithm(options.algo)):
         raise ValueError(
-            "--resume continues a run exactly, with the options it was started with; give no other option beside it. "
-            "To train a sampler differently, start a new run."
+            "--resume continues a run exactly, with the options it was started with; give no other option beside it "
+            "but --algo FILE:NAME, where the run trains an algorithm of yours. To train a sampler differently, start a "
+            "new run."
         )
     folder = RunFolder.open(options.resume)
     recorded = recorded_options(folder)
+    if recorded.algo not in NAMES and recorded.algo != options.algo:
+        raise ValueError(
+            f"{folder.path} trains {recorded.algo!r}, and a file never makes us import what it names. If you trust "
+            f"that code, name it in this call: --algo {recorded.algo}"
+        )
     torch.set_num_threads(recorded.threads)
-    agent = load_agent(folder.checkpoint, device=usable_device(recorded.device))
-    agent.set_logger(folder.logger(agent.num_timesteps))
-    print(f"Continuing {folder.path} at {agent.num_timesteps:,} environment steps.")
-    evaluation = SamplerEvaluation(recorded.measure_every, recorded.measure_samples)
-    agent.resume(callbacks(recorded, folder, evaluation), recorded.log_interval)
+    given = () if recorded.algo in NAMES else (options.algo,)
+    algorithm: Algorithm = load_agent(folder.checkpoint, usable_device(recorded.task.device), given)
+    algorithm.set_logger(folder.logger(algorithm.num_timesteps))
+    print(f"Continuing {folder.path} at {algorithm.num_timesteps:,} environment steps.")
+    evaluation = watched(recorded, algorithm)
+    algorithm.resume(callbacks(recorded, folder, algorithm, evaluation), recorded.log_interval)
     _report(folder, evaluation)
 
 
-def env_kwargs(options: Train) -> dict[str, Any]:
-    """Keywords of the environment; paths are made absolute, for the run may be continued from another folder."""
-    names = ("num_steps", "sampler", "train_critic")
-    paths = {"dataset": options.dataset, "denoiser": options.denoiser, "critic": options.critic}
-    found = {key: absolute(value) for key, value in paths.items() if value is not None}
-    return {**found, **{name: getattr(options, name) for name in names}}
-
-
-def absolute(name: str) -> str:
-    """The absolute path of a file or folder that is there; a name as it is."""
-    prefix, colon, path = name.rpartition(":")  # "frozen:critic.safetensors"
-    is_name = path in (*DATASETS, DIGITS, *CRITICS)  # names win over files that are called the same
-    return name if is_name or not Path(path).exists() else f"{prefix}{colon}{Path(path).resolve()}"
-
-
 def run_config(options: Train, command: str) -> dict[str, Any]:
-    """What config.json records: every option as JSON, the keywords of the environment, the seed, the command."""
+    """What config.json records: every option as JSON, the command and the folder it was given in."""
     recorded = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(options).items()}
-    return {"command": command, "seed": options.seed, "env_kwargs": env_kwargs(options), "options": recorded}
+    return {"command": command, "seed": options.seed, "options": {**recorded, "task": options.task.to_json()}}
 
 
 def recorded_options(folder: RunFolder) -> Train:
-    """The options in config.json; ValueError if they are not those of a training run."""
+    """The options in config.json, the flags of the algorithm as ``set``; ValueError if they are no training run's.
+
+    Nothing is imported: an algorithm of a user stays a name.
+    """
     try:
         recorded = dict(folder.config["options"])
-        config_class = type(PRESETS[recorded["algo"]].config)
-        return Train(**recorded | {"algorithm": config_class(**recorded["algorithm"])})
+        own = {"task": Task.from_json(recorded["task"]), "set": tuple(recorded["set"]), "resume": None}
+        algorithm = _as_flags(recorded["algo"], recorded["algorithm"])
+        return Train(**recorded | own | {"algorithm": algorithm})
     except (KeyError, TypeError) as error:
         raise ValueError(
             f"{folder.path / 'config.json'} does not hold the options of `ddpm-shortcut train` ({error}), so this run "
@@ -95,10 +86,23 @@ def recorded_options(folder: RunFolder) -> Train:
         ) from error
 
 
-def callbacks(options: Train, folder: RunFolder, evaluation: SamplerEvaluation) -> list[BaseCallback]:
+def _as_flags(algo: str, recorded: dict[str, Any]) -> Any:
+    """The typed options of an own algorithm, which the checkpoint holds for any other."""
+    default = default_algorithm(algo) if algo in NAMES else None
+    return recorded if default is None else type(default)(**recorded)
+
+
+def watched(options: Train, algorithm: Algorithm) -> SamplerEvaluation:
+    """The learning curve: --measure-every iterations of this algorithm, in environment steps."""
+    return SamplerEvaluation(options.measure_every * algorithm.iteration_timesteps, options.measure_samples)
+
+
+def callbacks(
+    options: Train, folder: RunFolder, algorithm: Algorithm, evaluation: SamplerEvaluation
+) -> list[BaseCallback]:
     """Measurements before checkpoints (see `agents.runs.callbacks`), then the bar that shows them."""
-    wanted: list[BaseCallback] = [evaluation, Checkpoint(folder.path, options.checkpoint_every)]
-    return wanted + [SamplerProgressBar(evaluation)] * options.progress_bar
+    checkpoint = Checkpoint(folder.path, options.checkpoint_every * algorithm.iteration_timesteps)
+    return [evaluation, checkpoint, *[SamplerProgressBar(evaluation)] * options.progress_bar]
 
 
 def _report(folder: RunFolder, evaluation: SamplerEvaluation) -> None:

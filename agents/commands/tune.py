@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from agents.algorithms.presets import PRESETS
-from agents.commands.options import Train, Tune
-from agents.commands.train import absolute, env_kwargs
+from agents.commands.options import Tune, default_algorithm
 from agents.core.persistence import versions
+from agents.core.task import Task, named_values
+from agents.runs.folder import located
 from agents.tuning.study import Study, Trial
 from agents.tuning.trials import Problem
+from agents.zoo import find
 from diffusion_env.assembly import usable_device
 from diffusion_env.checkpoints import write_json
 
@@ -26,10 +27,10 @@ SHOWN = 5
 def run(options: Tune, command: str) -> None:
     """Start or continue the study, print its trials, and write best.json."""
     problem = _problem(options)
-    usable_device(problem.device)
+    usable_device(options.conditions.device)
     steps = "-".join(map(str, options.num_steps))
     datasets = "-".join(Path(dataset).stem for dataset in options.dataset)
-    output = options.output or Path("runs") / f"tune-{options.algo}-{datasets}-{steps}"
+    output = options.output or Path("runs") / f"tune-{find(options.algo).name}-{datasets}-{steps}"
     study = Study(problem, output, options.seed)
     print(f"Tuning {len(study.space)} hyper-parameters of {options.algo}: {', '.join(study.space)}")
     print(f"Writing {study.folder}, which holds {len(study.finished)} of {options.trials} trials. 1 is untouched.")
@@ -44,31 +45,19 @@ def run(options: Tune, command: str) -> None:
 
 
 def _problem(options: Tune) -> Problem:
-    names = ("denoiser", "sampler", "critic")
-    world = env_kwargs(Train(**{name: getattr(options, name) for name in names}))
-    del world["num_steps"], world["dataset"]
-    same = ("algo", "total_timesteps", "num_steps", "seeds", "num_envs", "num_samples", "device", "threads")
-    own = {name: getattr(options, name) for name in same}
-    return Problem(env_kwargs=world, datasets=tuple(map(absolute, options.dataset)), held=held(options.hold), **own)
-
-
-def held(words: Iterable[str]) -> dict[str, Any]:
-    """Hyper-parameters from NAME=VALUE, the value JSON or else a string; ValueError for anything else."""
-    pairs = [word.partition("=") for word in words]
-    if wrong := [name for name, sign, _ in pairs if not (name and sign)]:
-        raise ValueError(f"--hold takes NAME=VALUE, such as n_critic=1; received {wrong}.")
-    return {name: _value(text) for name, _, text in pairs}
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text
+    return Problem(
+        options.algo,
+        tuple(map(located, options.tasks)),
+        options.total_timesteps,
+        options.seeds,
+        named_values(options.fix, "--fix"),
+        options.num_samples,
+        options.threads,
+    )
 
 
 def result(study: Study, command: str) -> dict[str, Any]:
-    """What best.json records: the changes of the row, what they reach, and everything that belongs to it."""
+    """What best.json records: the changes of the preset, what they reach, and everything that belongs to it."""
     finished, best = study.finished, study.best
     return {
         **best,
@@ -77,7 +66,7 @@ def result(study: Study, command: str) -> dict[str, Any]:
         "num_trials": len(finished),
         "num_diverged": sum(None in trial["sw2"] for trial in finished),
         "untouched_sw2": study.untouched,
-        "problem": asdict(study.problem),
+        "problem": study.problem.to_json(),
         "seed": study.seed,
         "repeat": repeat(study.problem, best),
         "command": command,
@@ -86,18 +75,25 @@ def result(study: Study, command: str) -> dict[str, Any]:
 
 
 def repeat(problem: Problem, trial: Trial) -> str:
-    """The commands that train with the changes of ``trial``, one per data set and K; calls for SB3's algorithms."""
-    return "\n".join(_repeat(problem, world, {**problem.held, **trial["changes"]}) for world in problem.worlds)
+    """The commands that train with the changes of ``trial``, one per task."""
+    return "\n".join(_repeat(problem, task, {**problem.fixed, **trial["changes"]}) for task in problem.tasks)
 
 
-def _repeat(problem: Problem, world: dict[str, Any], changes: dict[str, Any]) -> str:
-    if problem.algo not in PRESETS:
-        called = f"{problem.algo!r}, {problem.num_envs}, {world}, hyperparameters=sb3_keywords({changes})"
-        return f"agents.sb3.make_sb3({called})[0].learn({problem.total_timesteps}, agents.sb3.CriticSchedule())"
-    options = {"algo": problem.algo, **world, "num_envs": problem.num_envs, "total_timesteps": problem.total_timesteps}
-    del options["train_critic"]
-    words = [f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in (options | changes).items()]
-    return " ".join(["ddpm-shortcut train", *words])
+def _repeat(problem: Problem, task: Task, changes: Mapping[str, Any]) -> str:
+    typed = {f.name for f in fields(default_algorithm(problem.algo))}
+    options = {"algo": problem.algo, **task.env_kwargs, "num_envs": task.num_envs}
+    options["total_timesteps"] = problem.total_timesteps
+    kwargs, learns = options.pop("critic_kwargs", {}), options.pop("train_critic")
+    options |= {name: value for name, value in changes.items() if name in typed}
+    words = [f"--{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in options.items()]
+    words += [] if learns else ["--no-train-critic"]
+    others = {name: value for name, value in changes.items() if name not in typed}
+    return " ".join(["ddpm-shortcut train", *words, *_named("--critic-kwargs", kwargs), *_named("--set", others)])
+
+
+def _named(flag: str, values: Mapping[str, Any]) -> list[str]:
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
+    return [flag, *(shlex.quote(f"{name}={text}") for name, text in texts.items())] if texts else []
 
 
 def table(study: Study) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import fields
 from functools import partial
 from typing import Any, ClassVar, cast
 
@@ -22,8 +23,11 @@ from agents.core.losses import Loss, Metrics, mean_difference_z, value_loss
 from agents.core.optimization import decayed, descend, refuse_non_finite, set_learning_rate
 from agents.core.policy import DenoisingPolicy, all_rows
 from agents.core.rollout import Trajectories, collect, concatenated
+from agents.core.task import Task
 from agents.core.value import ValueNet
+from diffusion_env.critics import Critic
 from diffusion_env.critics.base import Penalty
+from diffusion_env.data.dataset import Dataset
 from diffusion_env.samplers.law import GaussianStep
 
 HELD_OUT = 1024
@@ -208,6 +212,28 @@ class IPMAgent(Agent):
     def network_evaluations(self) -> int:
         """Evaluations of the denoising network in training so far, one per state; measurements are not counted."""
         return self.policy.num_evaluations + self.reference.num_evaluations
+
+    @property
+    def task(self) -> Task:
+        """What the agent is trained on."""
+        known = {f.name for f in fields(Task)}
+        kwargs = {name: value for name, value in self.env_kwargs.items() if name in known}
+        return Task(**kwargs, num_envs=self.num_envs, device=str(self.device))
+
+    @property
+    def dataset(self) -> Dataset:
+        """The data of the task."""
+        return self.envs.dataset
+
+    @property
+    def critic(self) -> Critic:
+        """The reward, as it is now."""
+        return self.envs.critic
+
+    @property
+    def iteration_timesteps(self) -> int:
+        """Environment steps of an iteration: n_critic rollouts."""
+        return self.config.n_critic * self.num_envs * self.envs.table.num_steps
 
     @property
     def sampler(self) -> DenoisingPolicy:

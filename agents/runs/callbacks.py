@@ -1,23 +1,25 @@
 """stable-baselines3 callbacks: how good the sampler is while it trains, checkpoints, and a progress bar.
 
-They hook into the ends of rollouts, where an agent stands between two iterations; put `SamplerEvaluation` before
-`Checkpoint`, so that a sampler found to have diverged is not saved over the last good one.
+They act where an algorithm stands between two iterations. Put `SamplerEvaluation` before `Checkpoint`, so that a
+sampler found to have diverged is not saved over the last good one.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
+from stable_baselines3.common.callbacks import ProgressBarCallback
 from stable_baselines3.common.logger import Image
 from torch import Tensor
 
+from agents.core.algorithm import AlgorithmCallback, SeededSample
 from diffusion_env.config import EvaluationConfig
 from diffusion_env.data.dataset import Dataset
 from diffusion_env.evaluation.metrics import off_support, sliced_wasserstein
@@ -27,9 +29,6 @@ CURVE_SEED = 10_000
 """Curves are measured on points of this seed; reported tables use the seeds 0, 1, 2, ... of `EvaluationConfig`."""
 CHECKPOINT = "checkpoint.safetensors"
 PICTURED = 4_000
-
-SeededSample = Callable[[int, int], Tensor]
-"""(n, seed) -> n samples (n, *shape) in data units."""
 
 
 class Measurement(NamedTuple):
@@ -88,55 +87,69 @@ class TrainingClock:
         return wall - self._started[0], cpu - self._started[1]
 
 
-class IterationCallback(BaseCallback):
-    """Counts iterations (for stable-baselines3's algorithms: rollouts) and knows whether one is under way."""
+class Between(AlgorithmCallback):
+    """Acts where an algorithm stands between two iterations: at the start, when due, and at the end.
 
-    iteration = 0
-    _inside = False
+    The end of an iteration is seen when the next one begins: stable-baselines3's algorithms train after
+    ``on_rollout_end``, and what the rollout has taught is in the weights only then.
+    """
+
+    def __init__(self, every_timesteps: int | None) -> None:
+        """``every_timesteps``: due in the first iteration that begins after each multiple of it; None never."""
+        super().__init__()
+        if every_timesteps is not None and every_timesteps < 1:
+            raise ValueError(f"every_timesteps must be an integer >= 1; received {every_timesteps!r}.")
+        self.every_timesteps = every_timesteps
 
     def _on_training_start(self) -> None:
-        self.iteration, self._inside = getattr(self.model, "iteration", 0), False
+        self._seen, self._error = self.model.num_timesteps, sys.exc_info()[1]
 
     def _on_rollout_start(self) -> None:
-        self._inside = True
+        if self.model.num_timesteps > self._seen and self.due():
+            self.act()
+        self._seen = self.model.num_timesteps
 
-    def _on_rollout_end(self) -> None:
-        self.iteration, self._inside = self.iteration + 1, False
+    def _on_training_end(self) -> None:
+        # Where an exception tears the run out of an iteration, the model is neither the old nor the new one.
+        if sys.exc_info()[1] is self._error:
+            self.act()
 
-    def _on_step(self) -> bool:
-        return True
+    def due(self) -> bool:
+        """Whether a multiple of ``every_timesteps`` was passed since the last iteration began."""
+        every = self.every_timesteps
+        return every is not None and self.model.num_timesteps // every > self._seen // every
 
-    def _in_order(self) -> bool:
-        """False where an exception tears the run out of an iteration: the model is then neither old nor new."""
-        return not self._inside or sys.exc_info()[0] is None
+    @abstractmethod
+    def act(self) -> None:
+        """What is done when due, and at the end."""
 
 
-class SamplerEvaluation(IterationCallback):
-    """Measures the sampler every so many iterations, at the start and at the end.
+class SamplerEvaluation(Between):
+    """Measures the sampler of any algorithm every so many environment steps, at the start and at the end.
 
     Logs eval/sw2 (data units), eval/off_support (share of the samples), a picture eval/samples for tensorboard, and
     time/train_seconds and time/train_cpu_seconds, which leave out what the measurement itself takes. The samples come
     from a generator of their own, so a run with this callback is bit for bit the run without it.
 
     Args:
-        every_iterations: iterations from one measurement to the next.
+        every_timesteps: environment steps from one measurement to the next; the iteration under way is finished.
         num_samples: samples, and fresh points they are compared with (fewer for small files).
         seed: of the samples, the fresh points and the directions; the same in every measurement.
-        sample: what draws samples; None takes the agent's own ``sample(n, seed)``. For an algorithm of
-            stable-baselines3, which has none, give a function that walks its policy.
-        dataset: what they are compared with; None takes the training environments' own.
+        sample: what draws samples; None takes the algorithm's own ``sample(n, seed)``. For a bare model of
+            stable-baselines3, which has none, give `agents.sb3.sb3_sampler`.
+        dataset: what they are compared with; None takes the algorithm's own.
     """
 
     def __init__(
         self,
-        every_iterations: int,
+        every_timesteps: int,
         num_samples: int = 10_000,
         seed: int = CURVE_SEED,
         sample: SeededSample | None = None,
         dataset: Dataset | None = None,
     ) -> None:
-        super().__init__()
-        self.every_iterations, self.seed = _at_least_one("every_iterations", every_iterations), seed
+        super().__init__(every_timesteps)
+        self.seed = seed
         self.config = EvaluationConfig(num_samples=num_samples, seeds=(seed,))
         self.clock, self.history = TrainingClock(), list[Measurement]()
         self._sample, self._dataset = sample, dataset
@@ -144,7 +157,7 @@ class SamplerEvaluation(IterationCallback):
     @property
     def dataset(self) -> Dataset:
         """What the samples are compared with."""
-        return self._dataset or self.training_env.dataset  # type: ignore[attr-defined]
+        return self._dataset or self.algorithm.dataset
 
     def _on_training_start(self) -> None:
         super()._on_training_start()
@@ -154,15 +167,13 @@ class SamplerEvaluation(IterationCallback):
         if self.model.num_timesteps == 0:
             self.measure()
 
-    def _on_rollout_end(self) -> None:
-        super()._on_rollout_end()
-        if self.iteration % self.every_iterations == 0:
-            self.measure()
-
     def _on_training_end(self) -> None:
         self.clock.stop()
-        measured = self.history[-1].num_timesteps if self.history else None
-        if self._in_order() and measured != self.model.num_timesteps:
+        super()._on_training_end()
+
+    def act(self) -> None:
+        """Measure, unless that was done at this number of steps."""
+        if not self.history or self.history[-1].num_timesteps != self.model.num_timesteps:
             self.measure()
 
     def measure(self) -> Measurement:
@@ -175,13 +186,13 @@ class SamplerEvaluation(IterationCallback):
         return point
 
     def _draw(self) -> Tensor:
-        draw: SeededSample = self._sample or self.model.sample  # type: ignore[attr-defined]
+        draw = self._sample or self.algorithm.sample
         samples = draw(len(self.points.reference), self.seed)
         bad = int((~samples.flatten(1).isfinite().all(1)).sum())
         if bad:
             raise FloatingPointError(
-                f"{bad} of {len(samples)} samples are NaN or infinite in iteration {self.iteration}: the sampler has "
-                "diverged. Lower the learning rates or clip the gradient (max_grad_norm)."
+                f"{bad} of {len(samples)} samples are NaN or infinite after {self.model.num_timesteps:,} environment "
+                "steps: the sampler has diverged. Lower the learning rates or clip the gradient (max_grad_norm)."
             )
         return samples
 
@@ -211,43 +222,31 @@ class SamplerEvaluation(IterationCallback):
         self.logger.dump(point.num_timesteps)
 
 
-class Checkpoint(IterationCallback):
+class Checkpoint(Between):
     """Writes ``folder/checkpoint.safetensors`` between iterations, at the start and at the end; each write is atomic.
 
-    Due after ``every_iterations`` or ``every_seconds``, whichever comes first; None never. Whatever stops the run, the
-    file is whole and ``Agent.load(file).resume()`` goes on from there. For agents; stable-baselines3's algorithms
-    have its CheckpointCallback.
+    Due after ``every_timesteps`` environment steps or ``every_seconds``, whichever comes first; None never. Whatever
+    stops the run, the file is whole, and ``load_agent(file).resume()`` goes on from there.
     """
 
     def __init__(
-        self, folder: str | Path, every_iterations: int | None = 100, every_seconds: float | None = None
+        self, folder: str | Path, every_timesteps: int | None = 1_000_000, every_seconds: float | None = None
     ) -> None:
-        super().__init__()
-        if every_iterations is not None:
-            _at_least_one("every_iterations", every_iterations)
-        self.path = Path(folder) / CHECKPOINT
-        self.every_iterations, self.every_seconds = every_iterations, every_seconds
+        super().__init__(every_timesteps)
+        self.path, self.every_seconds = Path(folder) / CHECKPOINT, every_seconds
 
     def _on_training_start(self) -> None:
         super()._on_training_start()
-        self.write()
+        self.act()
 
-    def _on_rollout_end(self) -> None:
-        super()._on_rollout_end()
-        if self._due():
-            self.write()
+    def due(self) -> bool:
+        """Whether steps or seconds have passed."""
+        late = self.every_seconds is not None and time.monotonic() - self._written >= self.every_seconds
+        return late or super().due()
 
-    def _on_training_end(self) -> None:
-        if self._in_order():
-            self.write()
-
-    def _due(self) -> bool:
-        by_count = self.every_iterations is not None and self.iteration % self.every_iterations == 0
-        return by_count or (self.every_seconds is not None and time.monotonic() - self._written >= self.every_seconds)
-
-    def write(self) -> None:
+    def act(self) -> None:
         """Write now; CheckpointError if that fails, and the file before it stays."""
-        self.model.save(self.path)
+        self.algorithm.save(self.path)
         self._written = time.monotonic()
 
 
@@ -260,14 +259,8 @@ class SamplerProgressBar(ProgressBarCallback):
 
     def _on_training_start(self) -> None:
         super()._on_training_start()
-        self._on_rollout_end()
+        self._on_rollout_start()
 
-    def _on_rollout_end(self) -> None:
+    def _on_rollout_start(self) -> None:
         if self.evaluation.history:
             self.pbar.set_description(f"SW2 {self.evaluation.history[-1].sw2:.4f}", refresh=False)
-
-
-def _at_least_one(name: str, value: int) -> int:
-    if value < 1:
-        raise ValueError(f"{name} must be an integer >= 1; received {value!r}.")
-    return value

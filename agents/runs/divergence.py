@@ -1,10 +1,10 @@
-"""Whether a training run diverged, for algorithms of either kind."""
+"""Whether a training run diverged, for any algorithm."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from agents.runs.callbacks import SeededSample
+from agents.core.algorithm import SeededSample
 
 FEW = 16
 NOT_FINITE = "The sampler gives no finite samples."

@@ -11,15 +11,18 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from stable_baselines3.common.logger import JSONOutputFormat, Logger, make_output_format
 
 from agents.core.persistence import versions
+from agents.core.task import Task
 from agents.runs.callbacks import CHECKPOINT
 from diffusion_env.checkpoints import write_json
+from diffusion_env.critics.factory import CRITICS
+from diffusion_env.data.named import DATASETS, DIGITS
 
 CONFIG, METRICS = "config.json", "progress.json"
 TIMESTEPS = "time/total_timesteps"
@@ -113,3 +116,18 @@ def set_aside(path: str | Path) -> Path | None:
     if not (path / CONFIG).is_file():
         return None
     return path.rename(next_folder(path.parent, path.name))
+
+
+def located(task: Task) -> Task:
+    """``task`` with absolute paths, for a run may be continued from another folder; names stay as they are."""
+    names = ("dataset", "denoiser", "critic")
+    return replace(task, **{name: absolute(getattr(task, name)) for name in names})
+
+
+def absolute(name: Any) -> Any:
+    """The absolute path of a file or folder that is there; a name, or an object, as it is."""
+    if not isinstance(name, str):
+        return name
+    prefix, colon, path = name.rpartition(":")  # "frozen:critic.safetensors"
+    is_name = path in (*DATASETS, DIGITS, *CRITICS)  # names win over files that are called the same
+    return name if is_name or not Path(path).exists() else f"{prefix}{colon}{Path(path).resolve()}"

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from diffusion_env.assembly import reference_denoiser, usable_device
+from agents.core.algorithm import Algorithm
+from agents.core.task import Task
+from agents.runs.untouched import Untouched
+from diffusion_env.assembly import usable_device
 from diffusion_env.config import EvaluationConfig
+from diffusion_env.data.dataset import Dataset
 from diffusion_env.data.named import load_dataset
-from diffusion_env.evaluation.protocol import evaluate, floor
-from diffusion_env.samplers.named import make_table
-from diffusion_env.samplers.tables import StepTable
-from diffusion_env.samplers.walk import sample
+from diffusion_env.evaluation.protocol import floor
 
 Row = dict[str, Any]
 SHORT = ("name", "num_steps", "sw2_mean", "sw2_low", "sw2_high", "w1_mean", "off_support")
@@ -33,36 +35,32 @@ def row_name(sampler: str, num_steps: int) -> str:
 
 
 def untouched_rows(
-    dataset: str,
-    denoiser: str | None,
-    samplers: Sequence[str],
-    config: EvaluationConfig,
-    device: str = "cpu",
-    threads: int = 1,
+    task: Task, samplers: Sequence[str], config: EvaluationConfig, threads: int = 1
 ) -> tuple[list[Row], Row]:
-    """A row for each of ``samplers`` ("ddpm-100") of the pretrained network as it is, and the floor.
+    """A row for each of ``samplers`` ("ddpm-100") of the task's pretrained network, untouched, and the floor.
 
     Takes and returns plain values, so that another process can be asked for it.
     """
     torch.set_num_threads(threads)
-    data = load_dataset(dataset).to(usable_device(device))
-    network = reference_denoiser(denoiser, data)
-    if network is None:
-        raise ValueError(
-            f"The data set {data.name!r} has no shipped network. Pretrain one (`ddpm-shortcut pretrain --dataset ... "
-            "--output net.safetensors`) and give it with --denoiser."
-        )
     chosen = [split_sampler(text) for text in samplers]
-    tables = [make_table(name, network.schedule, steps).to(data.device) for name, steps in chosen]
-
-    def measured(table: StepTable) -> Row:
-        return evaluate(lambda n, generator: data.to_data(sample(table, network, n, generator)), data, config)
-
+    walked = [Untouched(replace(task, sampler=name, num_steps=steps)) for name, steps in chosen]
+    data = walked[0].dataset if walked else load_dataset(task.dataset).to(usable_device(task.device))
     rows = [
-        {"name": row_name(name, steps), "num_steps": steps, **measured(table)}
-        for (name, steps), table in zip(chosen, tables, strict=True)
+        {"name": row_name(name, steps), "num_steps": steps, **one.evaluate(config)}
+        for (name, steps), one in zip(chosen, walked, strict=True)
     ]
-    return rows, {"name": "floor", "num_steps": None, **floor(data, config)}
+    return rows, measured_floor(data, config)
+
+
+def measured_floor(data: Dataset, config: EvaluationConfig) -> Row:
+    """The row of fresh data against fresh data."""
+    return {"name": "floor", "num_steps": None, **floor(data, config)}
+
+
+def trained_row(algorithm: Algorithm, config: EvaluationConfig) -> Row:
+    """The row of a trained algorithm."""
+    steps = algorithm.task.num_steps
+    return {"name": row_name(algorithm.name, steps), "num_steps": steps, **algorithm.evaluate(config)}
 
 
 def short(row: Mapping[str, Any]) -> Row:

@@ -11,7 +11,7 @@ _HOME = {
     "NetworkEvaluations": "counting",
     "NewestReward": "relabelling",
     "RelabellingReplayBuffer": "relabelling",
-    "SB3Evaluation": "callbacks",
+    "SB3Run": "run",
     "denoising_policy_kwargs": "policies",
     "make_sb3": "registry",
     "relabelling_kwargs": "relabelling",

@@ -16,7 +16,7 @@ from stable_baselines3.common.noise import ActionNoise, VectorizedActionNoise
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
-from agents.runs.callbacks import SeededSample
+from agents.core.algorithm import SeededSample
 from diffusion_env.critics import FrozenCritic
 from diffusion_env.env import DDPMShortcutEnv
 from diffusion_env.vector_env import DDPMShortcutVectorEnv

@@ -1,7 +1,7 @@
 """Tuning: a study of so many trials, each the training of one configuration with every tuning seed.
 
-A comparison is only as fair as its tuning: every algorithm gets the same number of trials at the same budget, the row
-it starts from is the first of them, and neither seeds nor points are those that results are reported on.
+A comparison is only as fair as its tuning: every algorithm gets the same number of trials at the same budget, the
+preset it starts from is the first of them, and neither seeds nor points are those that results are reported on.
 """
 
 from __future__ import annotations
@@ -10,18 +10,15 @@ import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import asdict
-from inspect import signature
 from itertools import count
 from multiprocessing import get_context
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from agents.algorithms.presets import PRESETS, preset
-from agents.sb3.registry import SB3_ALGORITHMS
-from agents.tuning.search_spaces import Parameter, Range, Space, agent_space, sb3_space
-from agents.tuning.trials import Changes, Problem, final_sw2, trial_value, untouched_sw2
+from agents.core.spaces import Parameter, Range, Space
+from agents.tuning.trials import Problem, final_sw2, trial_value, untouched_sw2
+from agents.zoo import find
 from diffusion_env.checkpoints import write_json
 
 if TYPE_CHECKING:
@@ -45,29 +42,20 @@ def load_optuna() -> ModuleType:
     return optuna
 
 
-def start_and_space(problem: Problem) -> tuple[Changes, Space]:
-    """The row's own value of each hyper-parameter that is tuned, and what it may become.
+def start_and_space(problem: Problem) -> tuple[dict[str, Any], Space]:
+    """The algorithm's own value of each hyper-parameter that is tuned, and what it may become.
 
-    ValueError if one is held that the algorithm does not have.
+    ValueError if one is fixed that the algorithm does not have, and where nothing is left to tune.
     """
-    if problem.algo in PRESETS:
-        start = asdict(preset(problem.algo))
-        space = agent_space(problem.algo, max(problem.num_steps), problem.num_envs)
-    else:
-        start = _sb3_row(problem.algo)
-        space = sb3_space(problem.algo, start)
-    if unknown := sorted(set(problem.held) - set(start)):
-        raise ValueError(f"{problem.algo} has no hyper-parameter {unknown} to hold. Choose from {sorted(start)}.")
-    return {name: start[name] for name in space if name not in problem.held}, {
-        name: parameter for name, parameter in space.items() if name not in problem.held
-    }
-
-
-def _sb3_row(algo: str) -> Changes:
-    """Every keyword of the algorithm's class: the row's, or else the class's own default."""
-    row = SB3_ALGORITHMS[algo]
-    defaults = {name: keyword.default for name, keyword in signature(row.load_class()).parameters.items()}
-    return {**defaults, "learning_rate": row.learning_rate, **row.hyperparameters}
+    entry = find(problem.algo)
+    entry.settings(problem.fixed)
+    space = {name: one for name, one in entry.space(problem.largest).items() if name not in problem.fixed}
+    if not space:
+        raise ValueError(
+            f"{entry.name} has no hyper-parameter to tune. A class or function of yours says what may be tuned by its "
+            "attribute `space`, such as {'learning_rate': Range(1e-5, 1e-2)} with Range from agents.core.spaces."
+        )
+    return {name: entry.defaults[name] for name in space}, space
 
 
 def _distribution(parameter: Parameter) -> optuna.distributions.BaseDistribution:
@@ -97,7 +85,7 @@ class Study:
 
     def _open(self) -> list[float]:
         """Check or write study.json; the untouched sampler's SW2."""
-        wanted = json.loads(json.dumps({**asdict(self.problem), "seed": self.seed}, default=str))
+        wanted = json.loads(json.dumps({**self.problem.to_json(), "seed": self.seed}))
         path = self.folder / STUDY
         if not path.is_file():
             if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
@@ -106,7 +94,7 @@ class Study:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_json(path, {**wanted, "untouched_sw2": untouched})
         found = json.loads(path.read_text(encoding="utf-8"))
-        differing = {key: (found[key], value) for key, value in wanted.items() if found[key] != value}
+        differing = {key: (found.get(key), value) for key, value in wanted.items() if found.get(key) != value}
         if differing:
             raise ValueError(
                 f"{self.folder} holds a study that began otherwise, and its trials cannot be compared with new ones: "
@@ -151,7 +139,7 @@ class Study:
                     on_trial(self._tell(running.pop(future), future.result()))
 
     def _ask(self) -> optuna.Trial:
-        """The next trial: the row itself, then TPE's choice.
+        """The next trial: the preset itself, then TPE's choice.
 
         Each choice has a seed of its own, so an interrupted study makes those of an uninterrupted one.
         """

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from agents.tuning.search_spaces import SB3_SPACES, Choice, Parameter, Range, agent_space
 
 from agents.algorithms.presets import PRESETS, preset
 from agents.sb3.registry import SB3_ALGORITHMS
-from agents.tuning.search_spaces import SB3_SPACES, Choice, Parameter, Range, agent_space
 from agents.tuning.study import start_and_space
 from agents.tuning.trials import Problem
 

@@ -1,0 +1,38 @@
+"""Headers of saved algorithms that are no agents of `agents.core`: the task, the seed, the changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from agents.core.persistence import versions
+from agents.core.task import Task
+from diffusion_env.checkpoints import CheckpointError, Header
+
+
+def run_header(name: str, task: Task, seed: int, changes: Mapping[str, Any]) -> Header:
+    """What the algorithm called ``name`` is made from again: task, seed, and ``changes`` of hyper-parameters, JSON."""
+    extra = {"task": task.saved(), "task_objects": task.objects, "seed": seed, "versions": versions()}
+    return Header("agent", name, dict(changes), extra)
+
+
+def saved_task(header: Header, given: Mapping[str, Any] | None, device: str, path: str | Path) -> Task:
+    """The task of a header, on ``device``, with ``given`` fields over it.
+
+    CheckpointError where a field was an object and is not given, or the header is not one of `run_header`.
+    """
+    try:
+        missing = sorted(set(header.extra["task_objects"]) - set(given or {}))
+        task = None if missing else Task.from_json(header.extra["task"], **(given or {}))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"The header of {path} does not describe a task ({error!r}). Give the checkpoint of a training run."
+        ) from error
+    if task is None:
+        raise CheckpointError(
+            f"{path} was trained on a task with objects that could not be saved: {missing}. Pass them again: "
+            f"load_agent(path, env_kwargs=dict({missing[0]}=...))."
+        )
+    return replace(task, device=device)
