@@ -68,7 +68,9 @@ class CompareConfig(GridOptions):
     def stranger(self) -> Stranger:
         """The algorithm of --algo on the tasks and seeds that are asked for."""
         if self.grid == ALL or self.algo is None:
-            raise ValueError(f"--algo is compared with one grid; received --grid {self.grid}. Choose from {list(GRIDS)}.")
+            raise ValueError(
+                f"--algo is compared with one grid; received --grid {self.grid}. Choose from {list(GRIDS)}."
+            )
         entry = stranger_entry(self.algo, self.name, named_values(self.changes, "--set"))
         return Stranger(entry, self.grids[0], self.tasks, self.seeds, self.output, self.protocol, self.scale)
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol as Interface
+from typing import Any
+from typing import Protocol as Interface
 
 import torch
 from torch import Tensor
@@ -80,9 +81,7 @@ class Protocol:
 
     def at_curve(self, sets: int = 1) -> EvaluationConfig:
         """Of the untouched sampler and of fresh data on the points of every learning curve."""
-        return EvaluationConfig(
-            num_samples=self.curve_samples, w1_samples=UNUSED, seeds=tuple(SEEDS["curves"][:sets])
-        )
+        return EvaluationConfig(num_samples=self.curve_samples, w1_samples=UNUSED, seeds=tuple(SEEDS["curves"][:sets]))
 
     def of_floor(self, dataset: Dataset, task: Task, seed: int) -> dict[str, Any]:
         """The outcome of a perfect sampler: fresh data on the same sets.

@@ -83,27 +83,35 @@ class _Variants:
 
 def read_entry(path: Path) -> list[RunResult]:
     """The runs of an entry, everything written out; ValueError names the line that is damaged."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    results = []
-    try:
-        number = 1
-        header = json.loads(lines[0])
+    first, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
+    with _named(path, 1):
+        header = json.loads(first)
+        entry = header["entry"]
         settings, made_with = (
             [{**header[key]["same"], **one} for one in header[key]["differing"]] for key in ("settings", "made_with")
         )
-        for number, text in enumerate(lines[1:], 2):
+    if entry != path.stem:
+        raise ValueError(f"{path} holds the runs of {entry!r}. Name the file {entry}{SUFFIX}.")
+    results = []
+    for number, text in enumerate(lines, 2):
+        with _named(path, number):
             line = json.loads(text)
-            shared = {"entry": header["entry"], **made_with[line.pop("made_with")]}
-            results.append({**line, "settings": settings[line["settings"]], **shared})
+            made = made_with[line.pop("made_with")]
+            results.append({**line, "entry": entry, "settings": settings[line["settings"]], **made})
             run_key(results[-1])
-    except (ValueError, KeyError, IndexError, TypeError) as error:
+    return results
+
+
+@contextmanager
+def _named(path: Path, number: int) -> Iterator[None]:
+    """Says which line it was that could not be read."""
+    try:
+        yield
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path}, line {number}, is damaged ({type(error).__name__}: {error}). Take the file from git again, or "
             "delete it: its runs are then made anew."
         ) from error
-    if header["entry"] != path.stem:
-        raise ValueError(f"{path} holds the runs of {header['entry']!r}. Name the file {header['entry']}{SUFFIX}.")
-    return results
 
 
 def read_folder(folder: Path) -> dict[str, list[RunResult]]:

@@ -35,8 +35,9 @@ from benchmarks.seeds import SEEDS
 
 def stranger_entry(algo: str, name: str | None, changes: dict[str, Any]) -> Entry:
     """The entry of the algorithm ``algo``; an unknown one, or a hyper-parameter it does not have, is a ValueError."""
-    find(algo).settings(changes)
-    called = name or algo.split(":")[-1]
+    found = find(algo)
+    found.settings(changes)
+    called = name or found.name
     if Path(called).name != called:
         raise ValueError(f"--name is also the name of a file and holds no slash; received {called!r}.")
     return Entry(called, algo, changes)
@@ -113,8 +114,8 @@ class Stranger:
         for run, result in theirs.items():
             if run.entry.name in REFERENCES and result["settings"]["protocol"] != wanted:
                 raise ValueError(
-                    f"{run.label} was measured with {result['settings']['protocol']} and --algo would be with {wanted}. "
-                    "Scores compare equal measurements only: leave the --protocol options out."
+                    f"{run.label} was measured with {result['settings']['protocol']}, and --algo would be with "
+                    f"{wanted}. Scores compare equal measurements only: leave the --protocol options out."
                 )
 
     def table(self, committed: Record) -> str:
@@ -155,22 +156,17 @@ class Stranger:
         return interval_cell(improvement_interval(x, y, BOOTSTRAP_SEED))
 
     def _sentences(self, results: Results) -> list[str]:
-        counts = [len(results.of(self.entry.name, [task], ["finished", "diverged"])) for task in results.grid.tasks]
-        missing_runs = len(self.runs) - sum(counts)
-        return [
-            f"`{self.entry.name}` ({self.entry.algorithm}) beside the grid `{self.grid.name}` on "
-            f"{', '.join(f'`{task_name(task)}`' for task in results.grid.tasks)}. Score: 0 is the untouched sampler, 1 is fresh "
-            "data; brackets are 95 % intervals over seeds. The other rows are results that were there and are not run "
-            "again.",
-            *([f"{missing_runs} of its {len(self.runs)} runs are missing."] if missing_runs else []),
-            *(
-                ["One seed gives no interval: a task has a single run. Give at least two --seeds."]
-                if 1 in counts
-                else []
-            ),
-            *(
-                [f"**A trial**: its runs had {self.scale:g} of the budget; the others had all of it."]
-                if self.scale != 1
-                else []
-            ),
-        ]
+        """What the table is of, and each thing that a reader must know of its runs."""
+        name, tasks = self.entry.name, results.grid.tasks
+        counts = [len(results.of(name, [task], ["finished", "diverged"])) for task in tasks]
+        without = len(self.runs) - sum(counts)
+        listed = ", ".join(f"`{task_name(task)}`" for task in tasks)
+        known = {
+            f"`{name}` ({self.entry.algorithm}) beside the grid `{self.grid.name}` on {listed}. Score: 0 is the "
+            "untouched sampler, 1 is fresh data; brackets are 95 % intervals over seeds. The other rows are results "
+            "that were there and are not run again.": True,
+            f"{without} of its {len(self.runs)} runs are missing or failed.": without > 0,
+            "One seed gives no interval: a task has a single run. Give at least two --seeds.": 1 in counts,
+            f"**A trial**: its runs had {self.scale:g} of the budget; the others had all of it.": self.scale != 1,
+        }
+        return [sentence for sentence, holds in known.items() if holds]

@@ -91,6 +91,8 @@ class ToyProtocol:
     """Points of the metric that still tells methods apart when the first has reached its floor."""
     large_steps: int = 100
     """The largest K at which that many samples are drawn."""
+    critic_steps: int = 500
+    """Steps that the held-out critic is trained."""
     curve_iterations: int = 50
     """Iterations from one point of the learning curve to the next."""
     curve_samples: int = 10_000
@@ -99,7 +101,7 @@ class ToyProtocol:
     def final(self, task: Task, seed: int) -> dict[str, EvaluationConfig]:
         """What is measured at the end of a run of ``seed``: on its own evaluation sets, the same for every entry."""
         seeds = evaluation_seeds("toy evaluation", seed, self.evaluations)
-        small = EvaluationConfig(num_samples=self.num_samples, seeds=seeds)
+        small = EvaluationConfig(num_samples=self.num_samples, seeds=seeds, critic_steps=self.critic_steps)
         measured = {"metrics": small, "held_out": replace(small, seeds=seeds[:1], held_out_critic=True)}
         large = {"large_metrics": replace(small, num_samples=self.large_samples)}
         return {**measured, **(large if task.num_steps <= self.large_steps else {})}

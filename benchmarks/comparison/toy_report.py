@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from benchmarks.comparison.markdown import made_with, replaced_between, table
 from benchmarks.comparison.grid import FLOOR, Entry, Grid
+from benchmarks.comparison.markdown import made_with, replaced_between, table
 from benchmarks.comparison.results import RunResult
 from diffusion_env.evaluation.protocol import mean_interval
 
@@ -62,19 +62,35 @@ NOT_CLAIMED = """
 
 def write_report(runs: Runs, grid: Grid, folder: Path, path: Path) -> str:
     """From the runs, which lie in ``folder``, write ``path`` and return it; FileNotFoundError without any result."""
-    if not runs:
+    done = finished(runs)
+    if not done:
         raise FileNotFoundError(f"No results in {folder}; run `python -m benchmarks.toy` first.")
-    rows = table(COLUMNS, [cells(entry, runs) for entry in grid.entries if entry.name in runs])
-    every = [run for group in runs.values() for run in group]
-    text = intro(folder, runs, grid) + rows + "\n\n" + verdicts(runs, grid) + NOT_CLAIMED + made_with(every)
+    rows = table(COLUMNS, [cells(entry, done) for entry in grid.entries if entry.name in done])
+    every = [run for group in done.values() for run in group]
+    head = intro(folder, done, grid) + unfinished(runs)
+    text = head + rows + "\n\n" + verdicts(done, grid) + NOT_CLAIMED + made_with(every)
     path.write_text(text)
     return text
 
 
+def finished(runs: Runs) -> Runs:
+    """The runs that have metrics, of the entries that have such runs."""
+    done = {name: [run for run in found if run["status"] == "finished"] for name, found in runs.items()}
+    return {name: found for name, found in done.items() if found}
+
+
+def unfinished(runs: Runs) -> str:
+    """A warning that lists the runs that diverged or failed, "" if there are none."""
+    badly = [run for found in runs.values() for run in found if run["status"] != "finished"]
+    listed = "; ".join(f"`{run['entry']}` seed {run['seed']} {run['status']} ({run['error']})" for run in badly)
+    return f"**Not in the table: {listed}.**\n\n" if badly else ""
+
+
 def write_readme(readme: Path, runs: Runs, grid: Grid) -> None:
     """Put the short table between the two result markers of ``readme``; ValueError if they are not there."""
-    shown = [entry for entry in grid.entries if entry.name in runs and prior(entry) == CALIBRATED]
-    short = table(README_COLUMNS, [readme_cells(entry, runs) for entry in shown])
+    done = finished(runs)
+    shown = [entry for entry in grid.entries if entry.name in done and prior(entry) == CALIBRATED]
+    short = table(README_COLUMNS, [readme_cells(entry, done) for entry in shown])
     readme.write_text(replaced_between(readme.read_text(), README_START, README_END, short))
 
 

@@ -34,4 +34,6 @@ def study(name: str, stage: str = FEW) -> dict[str, Any]:
 
 def tuned(name: str, stage: str = FEW) -> dict[str, Any]:
     """Changes of the algorithm's preset: what the study fixed, and then what its best trial chose."""
-    return {**study(name, stage)["problem"]["held"], **study(name, stage)["changes"]}
+    found = study(name, stage)
+    fixed = found["problem"]["fixed" if "fixed" in found["problem"] else "held"]  # the word of older studies
+    return {**fixed, **found["changes"]}

@@ -18,9 +18,9 @@ def test_no_two_ranges_overlap():
 
 
 def test_the_ranges_hold_what_is_used():
-    assert SamplerEvaluation(1).seed == CURVE_SEED == SEEDS["curves"][0] and FLOOR_SETS <= len(SEEDS["curves"])
+    assert SamplerEvaluation(1).seed == CURVE_SEED == SEEDS["curves"][0] and len(SEEDS["curves"]) >= FLOOR_SETS
     assert SEEDS["tuning"] == TUNING_SEEDS
-    assert EVALUATION_SEED == SEEDS["tuning evaluation"][0]
+    assert SEEDS["tuning evaluation"][0] == EVALUATION_SEED
     assert {run.seed for grid in (*GRIDS.values(), TOY) for run in grid.runs()} <= set(SEEDS["training"])
     for seed in range(5):
         assert {s for config in Protocol().final(seed) for s in config.seeds} <= set(SEEDS["comparison evaluation"])

@@ -1,5 +1,7 @@
 """``python -m benchmarks.toy`` on a trial budget: it runs, resumes, survives a failed run, and writes its report."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -10,7 +12,7 @@ from benchmarks.comparison.toy_grid import TOY, ToyProtocol
 from benchmarks.comparison.toy_report import compared
 
 ROWS = ("floor", "ddpm_10", "sft_pg_short", "published_sft_pg_b")
-SMALL = ToyProtocol(evaluations=2, num_samples=200, large_samples=300, curve_samples=200)
+SMALL = ToyProtocol(evaluations=2, num_samples=200, large_samples=300, critic_steps=3, curve_samples=200)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +67,7 @@ def test_finished_runs_are_not_repeated(trial, config, monkeypatch):
 
 
 def test_one_failed_run_is_counted_and_loses_no_other(trial, config, tmp_path, monkeypatch):
-    floor, ddpm, *others = TOY.entries
+    floor, ddpm = TOY.entries[:2]
     broken = replace(ddpm, tasks=(replace(ddpm.tasks[0], sampler="no_such_sampler"),))
     tasks = (*floor.tasks, *broken.tasks)
     monkeypatch.setattr(toy, "TOY", replace(TOY, entries=(floor, broken), tasks=tasks))
@@ -79,3 +81,8 @@ def test_one_failed_run_is_counted_and_loses_no_other(trial, config, tmp_path, m
 def test_unknown_rows_list_the_rows(config):
     with pytest.raises(ValueError, match=r"Unknown entries \['sft'\].*'sft_pg_full'"):
         toy.main(replace(config, rows=("sft",)))
+
+
+def test_help_names_the_options():
+    done = subprocess.run([sys.executable, "-m", "benchmarks.toy", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and "--results" in done.stdout and "--seeds" in done.stdout

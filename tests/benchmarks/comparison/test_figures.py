@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import numpy as np
+
 from benchmarks.comparison.figures import curves_figure, save_small, scores_figure
 
 
@@ -19,11 +21,11 @@ def test_families_have_rows_of_their_own(write, tiny, results_in):
     for families, shown in ((("a", "a"), [["sft_pg", "ppo"]]), (("a", "b"), [["sft_pg"], ["ppo"]])):
         entries = tuple(replace(e, family=family) for e, family in zip((sft_pg, ppo), families, strict=True))
         figure = curves_figure(results_in(folder, replace(tiny, entries=entries)))
-        legends = [axis.get_legend() for axis in figure.axes if axis.get_legend()]
+        legends = [legend for axis in figure.axes if (legend := axis.get_legend()) is not None]
         assert [[text.get_text() for text in legend.get_texts()] for legend in legends] == shown
 
 
 def test_a_marker_of_the_scores_stands_at_the_iqm(write, tiny, results_in):
     figure = scores_figure(results_in(write(sft_pg=0.2), tiny))
     marks = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
-    assert [float(mark.get_xdata()[0]) for mark in marks] == [0.75]
+    assert [np.asarray(mark.get_xdata()).tolist() for mark in marks] == [[0.75]]

@@ -41,7 +41,10 @@ def test_a_grid_refuses_names_that_collide_and_a_baseline_it_has_not():
 def test_unknown_names_list_what_there_is(tiny):
     for selection, sentence in (
         ((["ppo2"], (), ()), r"Unknown entries \['ppo2'\]. Choose from .*'ppo'"),
-        (((), ["swiss_roll"], ()), r"Unknown tasks \['swiss_roll'\]. Choose from \['swiss_roll_k10', 'gaussians8_k2'\]"),
+        (
+            ((), ["swiss_roll"], ()),
+            r"Unknown tasks \['swiss_roll'\]. Choose from \['swiss_roll_k10', 'gaussians8_k2'\]",
+        ),
         (((), (), [2, 7]), r"Unknown seeds \[7\]. Choose from \[0, 1, 2\]"),
     ):
         with pytest.raises(ValueError, match=sentence):

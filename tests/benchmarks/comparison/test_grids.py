@@ -35,7 +35,7 @@ def test_every_entry_has_valid_settings(grid, entry, num_steps):
 
 
 def test_every_task_has_a_pretrained_network():
-    assert all(shipped_weights(task.dataset).is_file() for grid in GRIDS.values() for task in grid.tasks)
+    assert all(shipped_weights(task.dataset_name).is_file() for grid in GRIDS.values() for task in grid.tasks)
 
 
 def test_the_main_grid_is_the_promised_one():

@@ -40,7 +40,7 @@ def test_the_exit_code_says_whether_a_run_failed(failed, code, monkeypatch):
     assert exit_.value.code == code
 
 
-@pytest.mark.parametrize("error", [ValueError("a sentence"), ImportError("a sentence"), FileNotFoundError("a sentence")])
+@pytest.mark.parametrize("error", [ValueError("a sentence"), ImportError("a sentence"), OSError("a sentence")])
 def test_an_error_is_a_sentence_and_no_traceback(error, monkeypatch):
     def fails(options):
         raise error
@@ -49,7 +49,10 @@ def test_an_error_is_a_sentence_and_no_traceback(error, monkeypatch):
     with pytest.raises(SystemExit) as exit_:
         command(Example, fails)
     assert exit_.value.code == "error: a sentence"
+
+
+def test_a_refused_option_is_a_sentence_and_no_traceback(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["example", "--processes", "0"])
     with pytest.raises(SystemExit) as exit_:
         command(Example, lambda options: 0)
-    assert str(exit_.value.code).startswith("error: --processes")
+    assert exit_.value.code == 2 and "--processes must be an integer >= 1; received 0." in capsys.readouterr().err

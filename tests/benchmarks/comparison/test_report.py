@@ -39,7 +39,9 @@ def test_scores_are_those_of_the_results(write, tiny, report):
 
 def test_an_interval_in_the_table_is_the_bootstrap_of_the_scores(write, tiny, alter, report):
     folder, values = write(sft_pg=0.2), (0.1, 0.2, 0.4)
-    alter(folder, "sft_pg", lambda run: {**run, "metrics": {**run["metrics"], "sw2": [values[run["seed"]]]}}, "swiss_roll")
+    alter(
+        folder, "sft_pg", lambda run: {**run, "metrics": {**run["metrics"], "sw2": [values[run["seed"]]]}}, "swiss_roll"
+    )
     scores = [np.array([1.0, 0.75, 0.25]), np.array([0.75] * 3)]
     estimate, low, high = (float(x) for x in iqm_interval(scores, seed=0))
     assert f"{estimate:.2f} [{low:.2f}, {high:.2f}]" in line_of(report(folder, tiny), "sft_pg", "Scores")

@@ -16,11 +16,9 @@ from benchmarks.comparison.stranger import Stranger, stranger_entry
 MODULE = '''
 """Algorithms of a user, in a file anywhere on the path."""
 
-import torch
 from stable_baselines3 import A2C
 
-from agents import SFTPG
-from agents.core.algorithm import seeded
+from agents import SFTPG, preset
 from agents.zoo import find
 
 
@@ -28,6 +26,11 @@ class MyPG(SFTPG):
     """A policy gradient."""
 
     name = "MyPG"
+
+    @classmethod
+    def default_config(cls):
+        """The preset of its base."""
+        return preset("sft_pg")
 
 
 class MyA2C(A2C):
@@ -62,7 +65,8 @@ def beside(write, tiny, small, tmp_path):
 
 
 def row(table, name):
-    return [cell.strip() for cell in next(line for line in table.splitlines() if f"`{name}`" in line[:40]).split("|")]
+    lines = (line for line in table.splitlines() if line.startswith((f"| `{name}`", f"| **`{name}`**")))
+    return [cell.strip() for cell in next(lines).split("|")]
 
 
 @pytest.mark.parametrize("algo", ["MyPG", "MyA2C", "wider"])
@@ -111,7 +115,7 @@ def test_changed_settings_are_other_runs(module, beside):
     stranger, committed = beside(f"{module}:wider", seeds=(0,))
     stranger.run_missing(1)
     wide = replace(stranger, entry=stranger_entry(f"{module}:wider", None, {"width": 3.0}))
-    assert "1 of its 1 runs are missing" in wide.table(committed)
+    assert "1 of its 1 runs are missing or failed" in wide.table(committed)
     wide.run_missing(1)
     found = read_entry(entry_path(stranger.folder, "wider"))
     assert [run["settings"]["hyperparameters"] for run in found] == [{"width": 3.0}]
@@ -125,8 +129,9 @@ def test_the_scores_are_restricted_to_the_tasks_asked_for(write, tiny, small, tm
         table = Stranger(entry, tiny, tasks, (), tmp_path, small).table(load(folder, [tiny]))
         assert row(table, "ppo")[4] == iqm
     both = Stranger(entry, tiny, (), (), tmp_path, small).table(load(folder, [tiny]))
-    assert "IQM, all | IQM, K = 2 | IQM, K = 10" in both and row(both, "ppo")[5:7] == ["1.00 [1.00, 1.00]", "0.25 [0.25, 0.25]"]
-    assert "6 of its 6 runs are missing" in both and row(both, "mine")[4] == "-"
+    assert "IQM, all | IQM, K = 2 | IQM, K = 10" in both
+    assert row(both, "ppo")[5:7] == ["1.00 [1.00, 1.00]", "0.25 [0.25, 0.25]"]
+    assert "6 of its 6 runs are missing or failed" in both and row(both, "mine")[4] == "-"
 
 
 def test_the_row_shows_mean_and_share_below_zero_of_its_scores(module, beside):
@@ -138,7 +143,7 @@ def test_the_row_shows_mean_and_share_below_zero_of_its_scores(module, beside):
 
 
 def test_what_cannot_be_compared_is_refused_with_a_sentence(module, beside, tiny, small):
-    with pytest.raises(ValueError, match="has an entry 'ppo' already. Choose another --name"):
+    with pytest.raises(ValueError, match=r"has an entry 'ppo' already\. Choose another --name"):
         beside("ppo")
     with pytest.raises(ValueError, match=r"--seeds \[1000\]: training seeds are 0 \.\.\. 999"):
         beside(f"{module}:wider", seeds=(0, 1_000))
@@ -182,4 +187,4 @@ def test_the_command_compares_a_file_of_the_current_folder(module, write, tiny, 
     assert {path: path.read_bytes() for path in (tmp_path / "runs").glob("*.jsonl")} == before
     write_entry(tmp_path / "runs" / "compare" / "stretched.jsonl", found[:1])
     assert compare.main(replace(config, report_only=True)) == 0
-    assert "1 of its 2 runs are missing" in capsys.readouterr().out
+    assert "1 of its 2 runs are missing or failed" in capsys.readouterr().out

@@ -1,9 +1,9 @@
 """The toy table as a grid: tasks, evaluation sets, the published units."""
 
-import pytest
 import torch
 
 from agents.core.task import Task
+from agents.runs.callbacks import Measurement
 from benchmarks.comparison.toy_grid import PAPER_STEPS, PUBLISHED, TOY, ToyProtocol, prepared, published_units
 from diffusion_env.data.named import load_dataset
 
@@ -37,17 +37,13 @@ def test_a_task_is_prepared_once(tmp_path):
     plain = TOY.entries[1].tasks[0]
     assert prepared(plain, tmp_path, 1.0) is plain and not list(tmp_path.iterdir())
     published = next(task for task in TOY.tasks if task.denoiser == PUBLISHED and task.num_steps == 10)
-    made = prepared(published, tmp_path, 0.0001)
-    written = (tmp_path / "published_10.safetensors").stat().st_mtime_ns
-    again = prepared(published, tmp_path, 0.0001)
-    assert made.dataset.name == "swiss_roll_published" and (tmp_path / "published_10.safetensors").stat().st_mtime_ns == written
-    x = torch.randn(3, 2)
-    assert torch.equal(made.denoiser(x, torch.tensor(5.0)), again.denoiser(x, torch.tensor(5.0)))
+    assert prepared(published, tmp_path, 0.0001).dataset_name == "swiss_roll_published"
+    network = tmp_path / "published_10.safetensors"
+    written = network.stat().st_mtime_ns
+    prepared(published, tmp_path, 0.0001)
+    assert network.stat().st_mtime_ns == written
 
 
-@pytest.mark.parametrize("name", ["ddpm_10", "sft_pg_short"])
-def test_the_curve_keeps_everything_that_was_measured(name):
-    from agents.runs.callbacks import Measurement
-
+def test_the_curve_keeps_everything_that_was_measured():
     point = Measurement(1, 0.5, 0.1, 2.0, 3.0)
     assert ToyProtocol().curve([point]) == [point._asdict()]

@@ -26,7 +26,13 @@ def made_up(name, seed, total_timesteps):
     costs = {"train_cpu_seconds": 5.0, "timesteps": 1_000_000} if ENTRIES[name].trains else {}
     made = {"versions": {"torch": "2"}, "machine": {"processor": "a", "cores": 2}, "commit": "0"}
     return {
-        **{"entry": name, "seed": seed, "settings": {"total_timesteps": total_timesteps}, "metrics": measured},
+        **{
+            "entry": name,
+            "seed": seed,
+            "status": "finished",
+            "settings": {"total_timesteps": total_timesteps},
+            "metrics": measured,
+        },
         **{"held_out": measured, **large, **costs, **made},
     }
 
@@ -54,6 +60,13 @@ def test_a_trial_says_how_its_budgets_differ(runs, tmp_path):
     runs["sft_pg_short"] = [made_up("sft_pg_short", 0, 4_000)]
     text = write_report(runs, TOY, tmp_path / "toy", tmp_path / "RESULTS.md")
     assert "**A trial, with other budgets of environment steps: `sft_pg_short` 4,000 of 4,000,000.**" in text
+
+
+def test_runs_without_metrics_are_named_and_not_counted(runs, tmp_path):
+    failed = {**runs["floor"][0], "status": "failed", "error": "OSError: disk", "metrics": None}
+    text = write_report({**runs, "ddpm_10": [failed]}, TOY, tmp_path / "toy", tmp_path / "RESULTS.md")
+    assert "**Not in the table: `floor` seed 0 failed (OSError: disk).**" in text
+    assert "| `ddpm_10`" not in text and "Not in the table" not in write_report(runs, TOY, tmp_path, tmp_path / "R.md")
 
 
 def test_the_readme_gets_the_calibrated_rows_between_its_markers(runs, tmp_path):
