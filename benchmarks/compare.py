@@ -47,9 +47,10 @@ class CompareConfig(GridOptions):
     changes: Annotated[tuple[str, ...], arg(name="set")] = ()
     """Hyper-parameters of --algo, NAME=VALUE each."""
     name: str | None = None
-    """What --algo is called in the table and in its file; None takes the name of its class or function."""
+    """What --algo is called in the table and in its file; None takes the name of its class or function and --set."""
     output: Path = Path("runs/compare")
-    """Folder of the results of --algo, NAME.jsonl; the same call goes on where it was interrupted."""
+    """Folder of the results of --algo, NAME.jsonl (with --scale: OUTPUT_xSCALE); the same call goes on where it was
+    interrupted."""
 
     @property
     def folder(self) -> Path:
@@ -72,7 +73,8 @@ class CompareConfig(GridOptions):
                 f"--algo is compared with one grid; received --grid {self.grid}. Choose from {list(GRIDS)}."
             )
         entry = stranger_entry(self.algo, self.name, named_values(self.changes, "--set"))
-        return Stranger(entry, self.grids[0], self.tasks, self.seeds, self.output, self.protocol, self.scale)
+        folder = self.output.with_name(f"{self.output.name}{self.suffix}")
+        return Stranger(entry, self.grids[0], self.tasks, self.seeds, folder, self.protocol, self.scale)
 
 
 def read(config: CompareConfig) -> Record:

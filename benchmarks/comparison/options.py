@@ -9,6 +9,8 @@ from typing import TypeVar
 
 import tyro
 
+from diffusion_env.checkpoints import CheckpointError
+
 
 @dataclass(frozen=True, kw_only=True)
 class GridOptions:
@@ -42,6 +44,8 @@ def command(options: type[Options], main: Callable[[Options], int]) -> None:
     """Read the command line, call ``main`` and exit: 0, or 1 with a sentence or after a run that failed."""
     try:
         failed = main(tyro.cli(options))
-    except (ValueError, ImportError, OSError) as error:
+    except (ValueError, ImportError, OSError, CheckpointError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the same command goes on where it stopped")
     sys.exit(min(1, failed))

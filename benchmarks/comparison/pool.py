@@ -13,7 +13,7 @@ PRELOADED = [
     *(
         "benchmarks.comparison.runner",
         "benchmarks.comparison.report",
-        "benchmarks.comparison.toy_report",
+        "benchmarks.comparison.toy_grid",
         "agents.algorithms.sft_pg",
     ),
     *("ot", "sb3_contrib", "scipy.spatial", "scipy.special", "sklearn.datasets", "torch._dynamo", "tyro"),

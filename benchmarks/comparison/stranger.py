@@ -16,7 +16,7 @@ from benchmarks.comparison.markdown import table
 from benchmarks.comparison.protocol import Protocol
 from benchmarks.comparison.record import Record, key_of
 from benchmarks.comparison.results import RunResult, entry_path, merge_parts, read_entry, run_key
-from benchmarks.comparison.runner import Plan, missing, run_missing
+from benchmarks.comparison.runner import Plan, missing, run_missing, settings
 from benchmarks.comparison.scores import Results, value
 from benchmarks.comparison.statistics import improvement_interval
 from benchmarks.comparison.tables import (
@@ -34,13 +34,22 @@ from benchmarks.seeds import SEEDS
 
 
 def stranger_entry(algo: str, name: str | None, changes: dict[str, Any]) -> Entry:
-    """The entry of the algorithm ``algo``; an unknown one, or a hyper-parameter it does not have, is a ValueError."""
+    """The entry of the algorithm ``algo``, called ``name`` or else as itself and its changes.
+
+    Raises ValueError for an unknown algorithm, and for a hyper-parameter it does not have.
+    """
     found = find(algo)
     found.settings(changes)
-    called = name or found.name
+    called = name or "_".join([found.name, *(f"{key}={x}" for key, x in changes.items())])
     if Path(called).name != called:
-        raise ValueError(f"--name is also the name of a file and holds no slash; received {called!r}.")
+        raise ValueError(f"--name is also the name of a file and cannot hold a slash; received {called!r}.")
     return Entry(called, algo, changes)
+
+
+def differing(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """The settings that were other, in words."""
+    pairs = {name: (old.get(name), new.get(name)) for name in {**old, **new}}
+    return ", ".join(f"{name} was {was} and is {now}" for name, (was, now) in pairs.items() if was != now)
 
 
 @dataclass(frozen=True)
@@ -96,8 +105,21 @@ class Stranger:
         return Record(self.folder, {self.entry.name: read_entry(path)} if path.exists() else {})
 
     def run_missing(self, processes: int) -> int:
-        """Make the runs without a result; returns how many failed."""
-        return run_missing(self.runs, self.plan, self.record(), processes)
+        """Make the runs without a result; returns how many failed.
+
+        Raises ValueError where a result was made with other settings: it would be lost.
+        """
+        record = self.record()
+        there = {run_key(result): result for result in record.entries.get(self.entry.name, [])}
+        for run in missing(self.runs, self.plan, record):
+            found = there.get(key_of(run))
+            if found is not None and found["status"] != "failed":
+                raise ValueError(
+                    f"{entry_path(self.folder, self.entry.name)} holds {run.label} with other settings: "
+                    f"{differing(found['settings'], settings(run, self.plan))}. Choose another --name, or delete the "
+                    "file."
+                )
+        return run_missing(self.runs, self.plan, record, processes)
 
     def results(self, committed: Record) -> Results:
         """Its runs, made with the present settings, and those of the grid on the same tasks."""

@@ -64,6 +64,12 @@ def test_other_budgets_have_folders_of_their_own(tmp_path):
     assert full.plan(GRIDS["main"]).budget(run) == 2 * half.plan(GRIDS["main"]).budget(run) > 0
 
 
+def test_a_trial_of_your_algorithm_has_a_folder_of_its_own(tmp_path):
+    config = compare.CompareConfig(algo="ppo", name="mine", scale=0.5, output=tmp_path / "out")
+    assert config.stranger().folder == tmp_path / "out_x0.5"
+    assert replace(config, scale=1.0).stranger().folder == tmp_path / "out"
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [

@@ -111,14 +111,28 @@ def test_a_single_seed_says_that_it_gives_no_interval(module, beside):
     assert "[" in row(table, "ppo")[4] and "[" not in row(table, "ppo")[-2]
 
 
-def test_changed_settings_are_other_runs(module, beside):
+def test_changed_settings_have_a_file_of_their_own_and_never_replace_another_result(module, beside):
     stranger, committed = beside(f"{module}:wider", seeds=(0,))
     stranger.run_missing(1)
     wide = replace(stranger, entry=stranger_entry(f"{module}:wider", None, {"width": 3.0}))
-    assert "1 of its 1 runs are missing or failed" in wide.table(committed)
+    assert wide.entry.name == "wider_width=3.0" and "1 of its 1 runs are missing or failed" in wide.table(committed)
     wide.run_missing(1)
-    found = read_entry(entry_path(stranger.folder, "wider"))
+    found = read_entry(entry_path(stranger.folder, "wider_width=3.0"))
     assert [run["settings"]["hyperparameters"] for run in found] == [{"width": 3.0}]
+    same = replace(stranger, entry=stranger_entry(f"{module}:wider", "wider", {"width": 3.0}))
+    with pytest.raises(
+        ValueError, match=r"with other settings: hyperparameters was .*1\.5.* is .*3\.0.* another --name"
+    ):
+        same.run_missing(1)
+
+
+def test_a_failed_run_is_tried_again(module, beside):
+    stranger, _ = beside(f"{module}:wider", seeds=(0,))
+    stranger.run_missing(1)
+    path = entry_path(stranger.folder, "wider")
+    write_entry(path, [{**run, "status": "failed", "settings": {}} for run in read_entry(path)])
+    stranger.run_missing(1)
+    assert [run["status"] for run in read_entry(path)] == ["finished"]
 
 
 def test_the_scores_are_restricted_to_the_tasks_asked_for(write, tiny, small, tmp_path, alter):
@@ -147,7 +161,7 @@ def test_what_cannot_be_compared_is_refused_with_a_sentence(module, beside, tiny
         beside("ppo")
     with pytest.raises(ValueError, match=r"--seeds \[1000\]: training seeds are 0 \.\.\. 999"):
         beside(f"{module}:wider", seeds=(0, 1_000))
-    with pytest.raises(ValueError, match="no slash"):
+    with pytest.raises(ValueError, match="cannot hold a slash"):
         beside(f"{module}:wider", name="a/b")
     with pytest.raises(ValueError, match="no hyper-parameter"):
         beside(f"{module}:wider", widht=2)
