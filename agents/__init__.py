@@ -7,15 +7,11 @@ from agents.algorithms.presets import AGENTS, PRESETS, preset
 
 if TYPE_CHECKING:
     from agents.algorithms.config import DxDPConfig, PathwiseConfig, PolicyGradientConfig
-    from agents.algorithms.ddpo import DDPO
-    from agents.algorithms.dpok import DPOK
     from agents.algorithms.dxdp import DxDP
-    from agents.algorithms.grpo import GRPO
     from agents.algorithms.pathwise import Pathwise
-    from agents.algorithms.reinforce import Reinforce
-    from agents.algorithms.rwr import RWR
-    from agents.algorithms.sft_pg import SFTPG
+    from agents.algorithms.policy_gradient import DDPO, DPOK, GRPO, RWR, SFTPG, Reinforce
     from agents.core.config import AgentConfig
+    from agents.core.ipm_agent import IPMAgent
     from agents.zoo import agent_class, load_agent
 
 __all__ = [
@@ -28,6 +24,7 @@ __all__ = [
     "AgentConfig",
     "DxDP",
     "DxDPConfig",
+    "IPMAgent",
     "Pathwise",
     "PathwiseConfig",
     "PolicyGradientConfig",
@@ -38,8 +35,9 @@ __all__ = [
 ]
 
 _HOME = {
-    **{class_name: f"agents.algorithms.{name}" for name, class_name in AGENTS.items()},
+    **{class_name: module for module, class_name in (where.split(":") for where in AGENTS.values())},
     "AgentConfig": "agents.core.config",
+    "IPMAgent": "agents.core.ipm_agent",
     **dict.fromkeys(("DxDPConfig", "PathwiseConfig", "PolicyGradientConfig"), "agents.algorithms.config"),
     **dict.fromkeys(("agent_class", "load_agent"), "agents.zoo"),
 }

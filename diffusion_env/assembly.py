@@ -122,6 +122,11 @@ class ProcessViews:
         return self.process.table
 
     @property
+    def action_mode(self) -> ActionMode:
+        """What an action means: "step" or "residual"."""
+        return self.process.action_mode
+
+    @property
     def denoiser(self) -> Denoiser | None:
         """The pretrained network; None where none is given and none is shipped."""
         return self.process.denoiser

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from agents.algorithms.config import DxDPConfig
 from agents.core.ipm_agent import IPMAgent
-from agents.core.losses import Loss, ratio_error, velocity_cost
+from agents.core.losses import Loss, velocity_cost
 from agents.core.rollout import Trajectories
 
 
@@ -25,33 +25,46 @@ class DxDP(IPMAgent):
     """One-step value gradient; options in `DxDPConfig`."""
 
     name = "dxdp"
+    needs_density = False
     config_class = DxDPConfig
     config: DxDPConfig
 
+    def check(self) -> None:
+        """As `IPMAgent.check`; ValueError too where the entropy of steps without noise is asked for."""
+        super().check()
+        if self.config.entropy_coef > 0 and self.policy.noiseless_steps:
+            raise ValueError(
+                f"entropy_coef > 0 needs noise in every step, but the sampler {self.envs.table.name!r} has std 0 at "
+                f"step(s) {self.policy.noiseless_steps}. Give min_std > 0 or entropy_coef = 0."
+            )
+
     def value_target(self, newest: Trajectories, score: Tensor) -> Tensor:
-        """f(x_0) less tau_2 times the velocity cost from step k on, (K, B); (B,) without velocity cost."""
+        """f(x_0) less tau_2 times the velocity cost from step k on, (K, B), from ``score`` f(x_0) (B,)."""
+        target = super().value_target(newest, score)
         if self.config.velocity_coef == 0:
-            return score
+            return target
         cost = velocity_cost(newest.xs[:-1], newest.xs[1:], len(self.policy.shape))  # (K, B)
-        return score - self.config.velocity_coef * cost.flip(0).cumsum(0).flip(0)
+        return target - self.config.velocity_coef * cost.flip(0).cumsum(0).flip(0)
+
+    def advantages(self, batch: Trajectories) -> None:
+        """None: V itself is differentiated."""
 
     def policy_loss(self, batch: Trajectories, advantage: Tensor | None, first: bool) -> Loss:
         """- mean[ V(x', k + 1) ] at every state of the buffer, with a fresh draw x' for each."""
         c, x = self.config, batch.xs[:-1]
-        law = self.policy(x, self.rows)
+        law = self.policy(x, self.steps)
         x_next = law.sample(self.generator)
-        value = self._next_value(x_next).mean()
-        metrics = {"value_gradient_loss": -value.detach(), "entropy": law.entropy().mean().detach()}
-        if first:
-            metrics["ratio_error"] = ratio_error(law.log_prob(batch.xs[1:]), batch.log_prob)
-        loss = -value
+        value = self.next_value(x_next).mean()
+        loss, metrics = -value, {"value_gradient_loss": -value.detach()}
+        if not law.noiseless:
+            metrics["entropy"] = law.entropy().mean().detach()
         if c.entropy_coef:
             loss = loss - c.entropy_coef * law.entropy().mean()
         if c.velocity_coef:
             loss = loss + c.velocity_coef * velocity_cost(x, x_next, len(self.policy.shape)).mean()
-        return self.with_kl((loss, metrics), law, x, self.rows)
+        return self.with_kl((loss, metrics), law, x, self.steps)
 
-    def _next_value(self, x_next: Tensor) -> Tensor:
+    def next_value(self, x_next: Tensor) -> Tensor:
         """V(x[k+1], k + 1) (K, n) of x_next (K, n, *shape); after the last step that is f."""
-        final = self.envs.critic(x_next[-1:])
-        return torch.cat([self.value(x_next[:-1], self.rows[1:]), final]) if len(x_next) > 1 else final
+        final = self.critic(x_next[-1:])
+        return torch.cat([self.value(x_next[:-1], self.steps[1:]), final]) if len(x_next) > 1 else final

@@ -4,7 +4,8 @@ r"""Pathwise gradient: back-propagation of the critic through the sampling chain
 
 Letters: f, x[k], K, n as in `agents.core.ipm_agent`. Source: DRaFT, Clark et al., ICLR 2024, arXiv 2309.17400; with
 backprop_steps = k its DRaFT-k, where the gradient runs through the last k steps alone; the alternative to policy
-gradient that Fan & Lee 2023 discuss. Each step on theta walks the chain anew from the starts x[0] of the buffer.
+gradient that Fan & Lee 2023 discuss. Each step on theta walks the chain again from the starts x[0] of the buffer. No
+density is used, so steps without noise (DDIM) are taken too.
 """
 
 from __future__ import annotations
@@ -27,34 +28,33 @@ class Pathwise(IPMAgent):
     name = "pathwise"
     config_class = PathwiseConfig
     config: PathwiseConfig
+    needs_density = False
     uses_value = False
 
     def policy_loss(self, batch: Trajectories, advantage: Tensor | None, first: bool) -> Loss:
         """- mean f(x[K]) of n fresh chains, plus the KL penalty at the states they visit."""
-        xs = self._walk(batch.xs[0])
-        score = self.envs.critic(xs[-1]).mean()
+        xs = self.chain(batch.xs[0])
+        score = self.critic(xs[-1]).mean()
         loss = -score, {"pathwise_loss": -score.detach()}
         if self.config.kl_coef == 0:
             return loss
-        states = torch.stack(xs[:-1]).detach()  # each step answers for itself, as in the other agents
-        return self.with_kl(loss, self.policy(states, self.rows), states, self.rows)
+        states = torch.stack(xs[:-1]).detach()  # no gradient of a step's KL through the steps before it
+        return self.with_kl(loss, self.policy(states, self.steps), states, self.steps)
 
-    def _walk(self, x: Tensor) -> list[Tensor]:
-        """x[0] ... x[K], each (n, *shape), with a gradient from step K - backprop_steps on."""
-        num_steps = self.policy.table.num_steps
-        first = max(0, num_steps - (self.config.backprop_steps or num_steps))
+    def chain(self, x: Tensor) -> list[Tensor]:
+        """x[0] ... x[K] from ``x`` (n, *shape), each (n, *shape), with a gradient from step K - backprop_steps on."""
+        c, num_steps = self.config, self.policy.table.num_steps
+        first = max(0, num_steps - (c.backprop_steps or num_steps))
         xs = [x]
         for k in range(num_steps):
             z = torch.randn(x.shape, generator=self.generator, device=self.device)
             with torch.set_grad_enabled(k >= first):
-                xs.append(self._step(xs[-1], z, k))
+                if c.gradient_checkpointing and k >= first:
+                    xs.append(checkpoint(partial(self.move, k=k), xs[-1], z, use_reentrant=False))
+                else:
+                    xs.append(self.move(xs[-1], z, k))
         return xs
 
-    def _step(self, x: Tensor, z: Tensor, k: int) -> Tensor:
-        move = partial(self._move, k=k)
-        if self.config.gradient_checkpointing and torch.is_grad_enabled():
-            return checkpoint(move, x, z, use_reentrant=False)
-        return move(x, z)
-
-    def _move(self, x: Tensor, z: Tensor, k: int) -> Tensor:
+    def move(self, x: Tensor, z: Tensor, k: int) -> Tensor:
+        """x[k+1] (n, *shape) from x[k] ``x`` (n, *shape) and the noise ``z`` (n, *shape)."""
         return self.policy(x, k).at(z)

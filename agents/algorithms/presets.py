@@ -1,7 +1,7 @@
 """The named algorithms: a table of configurations, each with the paper it stands for.
 
-Rows differ only where the papers differ. Where a paper's own numbers (batch, step size) belong to images, the row
-keeps the step sizes of `sft_pg`; `sft_pg_paper` is the one row that repeats a published setting in full.
+Presets differ only where the papers differ. Where a paper's own numbers (batch, step size) belong to images, the preset
+keeps the step sizes of `sft_pg`; `sft_pg_paper` is the one preset that repeats a published setting in full.
 """
 
 from __future__ import annotations
@@ -25,17 +25,19 @@ class Preset:
     """Where it comes from."""
 
 
+_FAMILY = "agents.algorithms.policy_gradient"
+
 AGENTS: dict[str, str] = {
-    "reinforce": "Reinforce",
-    "sft_pg": "SFTPG",
-    "ddpo": "DDPO",
-    "dpok": "DPOK",
-    "grpo": "GRPO",
-    "rwr": "RWR",
-    "dxdp": "DxDP",
-    "pathwise": "Pathwise",
+    "reinforce": f"{_FAMILY}:Reinforce",
+    "sft_pg": f"{_FAMILY}:SFTPG",
+    "ddpo": f"{_FAMILY}:DDPO",
+    "dpok": f"{_FAMILY}:DPOK",
+    "grpo": f"{_FAMILY}:GRPO",
+    "rwr": f"{_FAMILY}:RWR",
+    "dxdp": "agents.algorithms.dxdp:DxDP",
+    "pathwise": "agents.algorithms.pathwise:Pathwise",
 }
-"""Name of an agent, which is also the name of its module, and its class."""
+"""Name of an agent, and its class as "module:Class"."""
 
 _SFT_PG = PolicyGradientConfig()
 

@@ -10,7 +10,6 @@ import torch
 from agents.commands.options import BASELINES, Evaluate
 from agents.core.algorithm import Algorithm
 from agents.core.persistence import versions
-from agents.runs.callbacks import CHECKPOINT
 from agents.runs.report import Row, format_table, measured_floor, trained_row, untouched_rows
 from agents.zoo import load_agent
 from diffusion_env.assembly import usable_device
@@ -44,6 +43,5 @@ def _untouched(options: Evaluate) -> tuple[list[Row], Row]:
 
 def loaded(path: Path, device: str, algo: str | None) -> Algorithm:
     """The algorithm of a file, or of the folder of its run; ``algo`` is the user's own, FILE:NAME."""
-    file = path / CHECKPOINT if path.is_dir() else path
-    found: Algorithm = load_agent(file, usable_device(device), () if algo is None else (algo,))
+    found: Algorithm = load_agent(path, usable_device(device), () if algo is None else (algo,))
     return found

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from agents.core.ranks import ALONE, Ranks
+from agents.core.shapes import check_shapes
 from diffusion_env.samplers.tables import StepTable
 
 
@@ -19,6 +21,7 @@ def advantages(value: Tensor, score: Tensor, gae_lambda: float = 1.0) -> Tensor:
     (Schulman et al. 2016, eq. 16; undiscounted, terminal reward): sum_j lambda^j (V(x[k+j+1]) - V(x[k+j])) with
     V(x[K]) = f(x_0), which leaves out the noise of the later steps as far as V is right.
     """
+    check_shapes(value=(value, "K n"), score=(score, "n"))
     deltas = torch.cat([value[1:], score.expand_as(value[:1])]) - value
     advantage = torch.empty_like(deltas)
     running = torch.zeros_like(score)
@@ -32,30 +35,40 @@ def group_advantages(score: Tensor, group_size: int) -> Tensor:
     """f(x_0) less the mean of its group, (n,) from ``score`` (n,): what shares x[0] is compared with itself alone.
 
     The mean holds the trajectory itself, which shrinks the gradient's expectation by (G - 1) / G and no more
-    (group-relative advantage of GRPO: Shao et al. 2024, arXiv 2402.03300, without its division).
+    (group-relative advantage of GRPO: Shao et al. 2024, arXiv 2402.03300, without its division). ValueError unless G
+    divides n.
     """
+    check_shapes(score=(score, "n"))
+    if len(score) % group_size:
+        raise ValueError(f"Groups of {group_size} trajectories do not fill a batch of {len(score)} scores.")
     groups = score.view(-1, group_size)
     return (groups - groups.mean(1, keepdim=True)).flatten()
 
 
-def normalised(advantage: Tensor, std_floor: float, group_size: int | None = None) -> Tensor:
-    """(A - mean A) / max(std A, ``std_floor``), shape kept: over everything, or per group of the last dimension.
+def normalised(advantage: Tensor, std_floor: float, group_size: int | None = None, ranks: Ranks = ALONE) -> Tensor:
+    """(A - mean A) / max(std A, ``std_floor``), shape (K, n) kept: over all steps, trajectories and ranks, or per step
+    over each group of ``group_size`` neighbours, which one rank holds.
 
-    The floor keeps a sampler that is done from being driven by noise alone: without it every batch counts the same.
+    Without the floor, the noise that is left once the samples agree would be scaled up to a full step.
     """
+    check_shapes(advantage=(advantage, "K n"))
     if group_size is None:
-        return (advantage - advantage.mean()) / advantage.std(correction=0).clamp(min=std_floor)
+        return (advantage - ranks.mean(advantage.mean())) / ranks.std(advantage).clamp(min=std_floor)
     groups = advantage.unflatten(-1, (-1, group_size))
     spread = groups.std(-1, correction=0, keepdim=True).clamp(min=std_floor)
     return ((groups - groups.mean(-1, keepdim=True)) / spread).flatten(-2)
 
 
-def regression_weights(advantage: Tensor, temperature: float) -> Tensor:
-    """exp(A / temperature), scaled to mean 1: weights of a reward-weighted regression, shape kept.
+def regression_weights(advantage: Tensor, temperature: float, ranks: Ranks = ALONE) -> Tensor:
+    """exp(A / temperature) scaled to mean 1 over the batch of all ranks, shape (K, n) kept.
 
-    Source: Peters & Schaal 2007; as a softmax over the batch, Black et al. 2024.
+    Weights of a reward-weighted regression. Source: Peters & Schaal 2007; as a softmax over the batch, Black et al.
+    2024.
     """
-    return (advantage / temperature).flatten().softmax(0).view_as(advantage) * advantage.numel()
+    check_shapes(advantage=(advantage, "K n"))
+    exponent = (advantage / temperature).flatten()
+    weight = exponent.softmax(0).view_as(advantage) * advantage.numel()
+    return weight * ranks.share(exponent.logsumexp(0))
 
 
 def equal_step_weights(table: StepTable) -> Tensor:
@@ -69,5 +82,6 @@ def equal_step_weights(table: StepTable) -> Tensor:
 
 
 def effective_sample_size(weight: Tensor) -> Tensor:
-    """(sum w)^2 / (n sum w^2), from 1/n (one sample carries all) to 1 (all count the same); Kish 1965."""
+    """(sum w)^2 / (n sum w^2) (0-d) of n weights of any shape: from 1/n, one sample has all the weight, to 1 (Kish
+    1965)."""
     return weight.sum().square() / (weight.numel() * weight.square().sum())

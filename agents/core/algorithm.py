@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -11,6 +11,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 from torch import Tensor
 
+from agents.core.learning import MaybeCallback
+from agents.core.spaces import Space
 from agents.core.task import Task
 from diffusion_env.config import EvaluationConfig
 from diffusion_env.critics import Critic
@@ -18,7 +20,6 @@ from diffusion_env.data.dataset import Dataset
 
 SeededSample = Callable[[int, int], Tensor]
 """(n, seed) -> n samples (n, *shape) in data units."""
-MaybeCallback = BaseCallback | Sequence[BaseCallback] | None
 
 
 class Algorithm(Protocol):
@@ -77,6 +78,48 @@ class Algorithm(Protocol):
 
     def save(self, path: str | Path) -> Path:
         """Write one safetensors file, which `agents.zoo.load_agent` reads."""
+
+
+Changes = Mapping[str, Any]
+"""Hyper-parameters that differ from an algorithm's own, JSON values by name."""
+
+
+class Entry(Protocol):
+    """An algorithm before it is made: what `agents.zoo.find` gives."""
+
+    @property
+    def name(self) -> str:
+        """As tables, folders and checkpoints call it."""
+
+    @property
+    def source(self) -> str:
+        """Where it comes from: a paper, or "module:Class"."""
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Every hyper-parameter that can be changed, with its value before changes."""
+
+    def settings(self, changes: Changes) -> dict[str, Any]:
+        """The hyper-parameters with ``changes``, JSON, as results record them; ValueError names unknown ones."""
+
+    def make(
+        self, task: Task, seed: int, changes: Changes | None = None, tensorboard_log: str | Path | None = None
+    ) -> Algorithm:
+        """The algorithm for ``task``, with ``changes`` of its hyper-parameters; errors as `settings`."""
+
+    def load(
+        self, path: str | Path, device: str, env_kwargs: Changes | None, tensorboard_log: str | Path | None
+    ) -> Algorithm:
+        """What was saved at ``path``; see `agents.zoo.load_agent`."""
+
+    def space(self, task: Task) -> Space:
+        """What tuning may change for samplers of at most ``task.num_steps`` steps."""
+
+
+def refuse_unknown(name: str, changes: Changes, known: Mapping[str, Any]) -> None:
+    """ValueError where ``changes`` names a hyper-parameter that is not ``known``."""
+    if unknown := sorted(set(changes) - set(known)):
+        raise ValueError(f"{name} has no hyper-parameter {unknown}. Choose from {sorted(known)}.")
 
 
 class AlgorithmCallback(BaseCallback):

@@ -1,6 +1,7 @@
-"""Configurations of the agents: frozen dataclasses that import nothing heavy, so that ``--help`` stays quick.
+"""The configuration that every agent has, and the checks of its values; nothing heavy is imported, so that ``--help``
+stays quick.
 
-An option that is orthogonal in the papers is orthogonal here. The named algorithms are in
+Options that the papers combine freely are fields of their own. The named algorithms are in
 `agents.algorithms.presets`.
 """
 
@@ -29,7 +30,7 @@ class AgentConfig:
     value_learning_rate: float = 1e-3
     """Adam's step size for the value function."""
     adam_beta1: float = 0.5
-    """Adam's decay of the mean gradient, for sampler and value function; 0.9 let them circle with the critic."""
+    """Adam's decay of the mean gradient, for sampler and value function; with 0.9 sampler and critic oscillate."""
     adam_beta2: float = 0.99
     """Adam's decay of the mean squared gradient, for sampler and value function."""
     lr_schedule: Schedule = "linear"
@@ -47,7 +48,7 @@ class AgentConfig:
     min_std: float = 0.0
     """The step table's standard deviations are raised to at least this, in network units; 0 leaves them."""
     value_loss_weight: float = 1.0
-    """Weight of the value error in the critic's loss, for the critic "baseline" alone."""
+    """Weight of the value error in the critic's loss, for critics that want it as their penalty ("baseline")."""
     value_width: int = 128
     """Units in each hidden layer of the value function."""
     value_depth: int = 2
@@ -62,6 +63,17 @@ class AgentConfig:
         refuse(self, ("max_grad_norm",), lambda v: v is None or v > 0, "None or a number > 0")
         refuse(self, ("ema_decay", "adam_beta1", "adam_beta2"), lambda v: 0 <= v < 1, "a number in [0, 1)")
         refuse_other(self, lr_schedule=Schedule, std=Std)
+
+
+def checked_config(config: Any, wanted: type[AgentConfig], agent: str) -> Any:
+    """``config`` if it is None or a ``wanted``, no subclass; TypeError otherwise, in words for the class ``agent``."""
+    if config is None or type(config) is wanted:
+        return config
+    hint = f"write {wanted.__name__}(**config)" if isinstance(config, dict) else f"make a {wanted.__name__}"
+    raise TypeError(
+        f"{agent} takes a {wanted.__name__}; received a {type(config).__name__}. Its fields would be read as another "
+        f"algorithm's: {hint}, or leave config out for {agent}.default_config()."
+    )
 
 
 def refuse(config: Any, names: Iterable[str], allowed: Any, words: str) -> None:

@@ -1,99 +1,173 @@
-r"""What the algorithms share: algorithm 1 of Fan & Lee (ICML 2023) with the step on theta left open.
+r"""Algorithm 1 of Fan & Lee (ICML 2023) with the step on theta left open: the one class below every algorithm.
 
 Letters: theta the sampler's weights; B trajectories per rollout, n = n_critic * B in the buffer, K steps; x[k] the
-state after k steps, x_0 = x[K] the sample; f the critic, high on data; V(x[k], k) the baseline.
+state after k steps, x_0 = x[K] the sample; f the critic, high on data; V(x[k], k) the value baseline.
+
+Read `IPMAgent.iterate` first, then the joints below it, in the order in which it calls them. The verbs are at the end;
+their work is done in `agents.core.learning` and `agents.core.persistence`.
 """
 
 from __future__ import annotations
 
 import copy
-from abc import abstractmethod
+import os
 from collections.abc import Mapping
 from dataclasses import fields
 from functools import partial
-from typing import Any, ClassVar, cast
+from pathlib import Path
+from typing import Any, ClassVar, Self, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList
+from stable_baselines3.common.logger import Logger
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from agents.core.agent import Agent, StopTraining
-from agents.core.config import AgentConfig
-from agents.core.losses import Loss, Metrics, mean_difference_z, value_loss
+from agents.core import learning, persistence
+from agents.core.config import AgentConfig, checked_config
+from agents.core.diagnostics import critic_diagnostics, kl_to_pretrained, weights_without_gradient
+from agents.core.learning import MaybeCallback, StopTraining
+from agents.core.losses import Loss, Metrics, value_loss
 from agents.core.optimization import decayed, descend, refuse_non_finite, set_learning_rate
-from agents.core.policy import DenoisingPolicy, all_rows
-from agents.core.rollout import Trajectories, collect, concatenated
+from agents.core.policy import DenoisingPolicy, all_steps
+from agents.core.ranks import Ranks
+from agents.core.rollout import Trajectories, collect, concatenated, make_envs, required_denoiser
+from agents.core.sanity import SanityChecks
 from agents.core.task import Task
 from agents.core.value import ValueNet
+from diffusion_env import ENV_ID
 from diffusion_env.critics import Critic
 from diffusion_env.critics.base import Penalty
 from diffusion_env.data.dataset import Dataset
+from diffusion_env.evaluation.protocol import EvaluationConfig, evaluate
 from diffusion_env.samplers.law import GaussianStep
-
-HELD_OUT = 1024
-"""The least number of data points, seen and never seen, on which the critic's overfitting is measured; where fewer
-are held out, as many as those."""
+from diffusion_env.samplers.walk import sample
+from diffusion_env.vector_env import DDPMShortcutVectorEnv
 
 
-class IPMAgent(Agent):
-    """Rollouts teach critic and value, then the sampler takes its steps; see `Agent` for the verbs.
+class IPMAgent:
+    """Rollouts teach critic and value, then the sampler takes its steps. An algorithm is a subclass with `policy_loss`.
 
-    A final class names itself and writes ``policy_loss``. Its defaults are the preset with its name.
+    The verbs are stable-baselines3's (learn, predict, evaluate, save, load) plus ``sample`` and ``resume``.
     """
 
+    name: ClassVar[str]
+    """What a saved run is known by; the class's own name where a class gives none."""
     config_class: ClassVar[type[AgentConfig]] = AgentConfig
-    config: AgentConfig
+    """The only class of configurations that is taken."""
+    needs_density: ClassVar[bool] = True
+    """Whether `policy_loss` uses the log-probability of steps. Where it does, steps without noise are refused."""
     uses_value: bool = True
-    """Whether the step on theta needs V."""
+    """Whether `policy_loss` or `advantages` use V; without it V is not trained."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "name" not in vars(cls):
+            cls.name = cls.__name__
 
     @classmethod
     def default_config(cls) -> AgentConfig:
-        """The defaults of ``config_class``."""
+        """The configuration taken where none is given."""
         return cls.config_class()
 
-    def advantages(self, batch: Trajectories) -> Tensor | None:
-        """What the steps on theta take from f and V of now, computed once for all n_generator of them."""
-        return None
+    def __init__(
+        self,
+        env_id: str = ENV_ID,
+        config: AgentConfig | None = None,
+        num_envs: int = 128,
+        env_kwargs: Mapping[str, Any] | None = None,
+        seed: int | None = None,
+        tensorboard_log: str | Path | None = None,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        """Make the environments and the networks.
 
-    @abstractmethod
-    def policy_loss(self, batch: Trajectories, advantage: Tensor | None, first: bool) -> Loss:
-        """Loss of one step on theta and its metrics, on the whole buffer ``batch``.
-
-        ``first``: theta is still the one that made the buffer.
+        ``config``: of ``config_class``, None for the defaults; TypeError for another algorithm's. ``num_envs``: B,
+        trajectories per rollout. ``env_kwargs``: keywords of the environment (dataset, num_steps, sampler, denoiser,
+        critic, ...), see `agents.core.rollout.make_envs`. ``seed``: of everything; None draws one.
+        ``tensorboard_log``: a folder; runs are numbered inside it. Raises ValueError where the data set has no
+        pretrained denoiser, and where the algorithm needs densities that the sampler's steps do not have.
         """
+        self.config = checked_config(config, self.config_class, type(self).__name__) or self.default_config()
+        self.env_id, self.num_envs, self.device = env_id, num_envs, torch.device(device)
+        self.env_kwargs = dict(env_kwargs or {})
+        self.seed = int.from_bytes(os.urandom(4), "little") >> 1 if seed is None else seed
+        self.tensorboard_log = tensorboard_log
+        self.ranks = Ranks.from_environment()
+        if self.ranks.size > 1 and self.critic_learns:
+            raise ValueError(
+                f"There are {self.ranks.size} ranks, and each would train a critic of its own. Train with a fixed "
+                "critic, env_kwargs=dict(critic=..., train_critic=False), or in one process."
+            )
+        own_seed = self.ranks.seed(self.seed)
+        self.envs = make_envs(env_id, num_envs, self.env_kwargs, self.device)
+        self.pretrained = required_denoiser(self.envs)
+        self.generator = torch.Generator(self.device).manual_seed(own_seed)
+        self.sample_generator = torch.Generator(self.device).manual_seed(own_seed + 1)
+        self.num_timesteps, self.iteration, self.total_timesteps = 0, 0, 0
+        # The next rollout's start; None while one is under way, so that whatever interrupts it restarts the episodes.
+        self.next_start: Tensor | None = self.envs.reset(seed=own_seed)[0]["x"]
+        self.newest: Trajectories | None = None
+        self.sanity = SanityChecks()
+        self.callbacks: BaseCallback = CallbackList([])
+        self._logger: Logger | None = None
+        self.build(torch.Generator().manual_seed(self.seed))
 
     def build(self, generator: torch.Generator) -> None:
-        """The sampler (a copy of the pretrained network), its average, V, and their optimizers."""
-        c, table, shape = self.config, self.envs.table, self.envs.dataset.shape
+        """The sampler (a copy of the pretrained network), its average, V, and their optimizers.
+
+        ``generator``: weights are drawn from it, the same on all ranks.
+        """
+        c, table = self.config, self.envs.table
         policy = partial(DenoisingPolicy, table=table, min_std=c.min_std)
         self.policy = policy(copy.deepcopy(self.pretrained), learn_std=c.std == "learned").to(self.device)
         self.policy.requires_grad_(True)
-        self.reference = policy(self.pretrained)  # the pretrained sampler, of the same width
+        self.reference = policy(self.pretrained)  # the pretrained sampler, with the same std
+        self.check()
         self.average = AveragedModel(self.policy, multi_avg_fn=get_ema_multi_avg_fn(c.ema_decay))
-        self.value = ValueNet(shape, table.num_steps, c.value_width, c.value_depth, generator).to(self.device)
-        adam = partial(torch.optim.Adam, betas=(c.adam_beta1, c.adam_beta2), fused=True)
-        self.policy_optimizer = adam(self._parameter_groups(), lr=c.learning_rate)
-        self.value_optimizer = adam(self.value.parameters(), lr=c.value_learning_rate)
-        self.rows = all_rows(table.num_steps, self.device)  # (K, 1)
-        self.newest: Trajectories | None = None
-
-    def _parameter_groups(self) -> list[dict[str, Any]]:
+        self.value = ValueNet(self.dataset.shape, table.num_steps, c.value_width, c.value_depth, generator)
+        self.value.to(self.device)
         groups: list[dict[str, Any]] = [{"params": list(self.policy.net.parameters())}]
         if self.policy.log_std_ratio is not None:
-            groups.append({"params": [self.policy.log_std_ratio], "lr_scale": self.config.std_lr_scale})
-        return groups
+            groups.append({"params": [self.policy.log_std_ratio], "lr_scale": c.std_lr_scale})
+        adam = partial(torch.optim.Adam, betas=(c.adam_beta1, c.adam_beta2), fused=True)
+        self.policy_optimizer = adam(groups, lr=c.learning_rate)
+        self.value_optimizer = adam(self.value.parameters(), lr=c.value_learning_rate)
+        self.steps = all_steps(table.num_steps, self.device)  # (K, 1)
+
+    def check(self) -> None:
+        """ValueError where this configuration cannot run here: densities are needed, and a step has std 0."""
+        if not self.policy.noiseless_steps or not (self.needs_density or self.config.kl_coef > 0):
+            return
+        why = "uses the log-probability of steps" if self.needs_density else "has kl_coef > 0, a KL between steps"
+        raise ValueError(
+            f"{type(self).__name__} {why}, but the sampler {self.envs.table.name!r} has std 0 at step(s) "
+            f"{self.policy.noiseless_steps}, which have no density. Give noise to every step: a configuration with "
+            "min_std > 0 (for example min_std=0.05), or a step table with eta > 0 and final_std > 0; or take an "
+            "algorithm that needs no density, for example Pathwise with kl_coef = 0."
+        )
+
+    # --- one iteration -------------------------------------------------------------------------------------------
 
     def iterate(self) -> dict[str, float | Tensor]:
-        """Algorithm 1: n_critic rollouts that teach f and V, then n_generator steps on theta."""
-        self._set_learning_rates()
-        buffer: list[Trajectories] = []
+        """One iteration of algorithm 1; returns metrics under stable-baselines3's names.
+
+        By theorem 4.1 the gradient of the IPM is - E[ f(x_0) sum_k grad log p_theta(x[k+1] | x[k]) ]: raising f by
+        policy gradient lowers the IPM between the samples and the data.
+        """
+        self.set_learning_rates()
+        buffer: list[Trajectories] = []  # emptied at every iteration
         for _ in range(self.config.n_critic):
-            buffer.append(self._rollout())
-            critic_metrics, value_metrics = self._teach(buffer[-1])
-        self.newest, batch = buffer[-1], concatenated(buffer)
-        advantage, policy_metrics = self.advantages(batch), Metrics()
+            newest = self.rollout()  # B trajectories of the sampler, x[0] ~ N(0, I), x[k+1] ~ p_theta(. | x[k])
+            critic_metrics, value_metrics = self.teach(newest)  # f: up on data, down on x_0; V(x[k], k): towards f(x_0)
+            buffer.append(newest)
+        self.newest, batch = newest, concatenated(buffer)
+        advantage, policy_metrics = self.advantages(batch), Metrics()  # A[k] = f(x_0) - V(x[k], k), f and V of now
         for step in range(self.config.n_generator):
-            policy_metrics |= self._update_policy(batch, advantage, first=step == 0)
+            policy_metrics |= self.update_policy(batch, advantage, first=step == 0)  # theta: down - mean[A log p_theta]
+            self.after_step()
         return {
             **{f"critic/{key}": value for key, value in critic_metrics.items()},
             **{f"train/{key}": value for key, value in (value_metrics | policy_metrics).items()},
@@ -101,74 +175,114 @@ class IPMAgent(Agent):
             "train/learning_rate": self.policy_optimizer.param_groups[0]["lr"],
         }
 
+    def set_learning_rates(self) -> None:
+        """The three step sizes of now, by ``lr_schedule``."""
+        c, left = self.config, self.progress_remaining
+        set_learning_rate(self.policy_optimizer, decayed(c.learning_rate, c.lr_schedule, left))
+        set_learning_rate(self.value_optimizer, decayed(c.value_learning_rate, c.lr_schedule, left))
+        self.critic.set_learning_rate(decayed(c.critic_learning_rate, c.lr_schedule, left))
+
     @property
-    def trains_value(self) -> bool:
-        """Whether anything asks for V: the algorithm, or the critic "baseline"."""
-        return self.uses_value or self.envs.critic.name == "baseline"
+    def behaviour(self) -> DenoisingPolicy:
+        """The policy that acts in the environments: the newest, on-policy."""
+        return self.policy
 
     def start(self) -> Tensor:
         """Where the next rollout begins, (B, *shape)."""
         assert self.next_start is not None
         return self.next_start
 
-    def _rollout(self) -> Trajectories:
+    def rollout(self) -> Trajectories:
+        """B trajectories of `behaviour`; scored where `needs_density`. Raises StopTraining when a callback says so."""
         start, self.next_start = self.start(), None
-        trajectories, next_start = collect(self.envs, self.policy, start, self.generator, self.on_step)
-        if trajectories is None:
+        newest, next_start = collect(self.envs, self.behaviour, start, self.generator, self.on_step, self.needs_density)
+        if newest is None:
             raise StopTraining
         self.next_start = next_start
-        return trajectories
+        return newest
 
-    def _teach(self, newest: Trajectories) -> tuple[dict[str, float], Metrics]:
-        """One step on f and one on V.
+    def teach(self, newest: Trajectories) -> tuple[dict[str, float], Metrics]:
+        """One step on f, then one on V.
 
-        With (B) they descend one loss together, so V regresses f as it was before its step: a V that runs after the
-        newest f takes away all that holds it, and both grow without end.
+        V is regressed on the scores of the newest f. A critic with ``wants_value_penalty`` is the exception: its
+        penalty and V's regression are one loss, so both use the scores from before f's step. With the scores from
+        after it, the penalty would no longer bound f, and f and V would grow without end.
         """
-        score = self._score(newest) if self.envs.critic.name == "baseline" else None
-        critic_metrics = self._update_critic(newest)
-        if not self.trains_value:
+        joint = self.critic.wants_value_penalty
+        score = self.score(newest) if joint else None
+        critic_metrics = self.update_critic(newest)
+        if not (self.uses_value or joint):
             return critic_metrics, {}
-        return critic_metrics, self._update_value(newest, self._score(newest) if score is None else score)
+        return critic_metrics, self.update_value(newest, self.score(newest) if score is None else score)
 
     @torch.no_grad()
-    def _score(self, newest: Trajectories) -> Tensor:
-        return self.envs.critic(newest.x0)
+    def score(self, batch: Trajectories) -> Tensor:
+        """f(x_0) of now, (n,)."""
+        return self.critic(batch.x0)
 
-    def _update_critic(self, newest: Trajectories) -> dict[str, float]:
-        """One step on f: maximise mean f(data) - mean f(x_0), within the critic's regulariser."""
-        if not self.train_critic:
-            return {"ipm": self.envs.critic.distance(self.envs.data_batch(), newest.x0)}
-        return self.envs.update_critic(newest.x0, self._value_penalty(newest))
+    def update_critic(self, newest: Trajectories) -> dict[str, float]:
+        """One step on f: maximise mean f(data) - mean f(x_0), within the critic's regulariser; its metrics.
 
-    def _value_penalty(self, newest: Trajectories) -> Penalty | None:
-        """SFT-PG (B): the value error's gradient reaches the critic too (section 4.3 of the paper)."""
-        if self.envs.critic.name != "baseline":
+        Where the critic does not learn, only the distance "ipm" is measured.
+        """
+        if not self.critic_learns:
+            return {"ipm": self.critic.distance(self.envs.data_batch(), newest.x0)}
+        return self.envs.update_critic(newest.x0, self.value_penalty(newest))
+
+    def value_penalty(self, newest: Trajectories) -> Penalty | None:
+        """For critics with ``wants_value_penalty``, the error of V as a function of the scores f(x_0) (B,), else None.
+
+        Variant (B) of SFT-PG: the gradient of the value error also reaches the critic.
+        """
+        if not self.critic.wants_value_penalty:
             return None
         with torch.no_grad():
-            value = self.value(newest.xs[:-1], self.rows)  # (K, B)
-        return lambda f_fake: self.config.value_loss_weight * (value - f_fake).square().mean()
+            value = self.value(newest.xs[:-1], self.steps)  # (K, B)
+        return lambda score: self.config.value_loss_weight * (value - score).square().mean()
 
-    def _update_value(self, newest: Trajectories, score: Tensor) -> Metrics:
-        """One step on V: squared error to its target, made of ``score`` f(x_0) (B,), at every step of the batch."""
+    def update_value(self, newest: Trajectories, score: Tensor) -> Metrics:
+        """One step on V: mean squared error to `value_target` of ``score`` f(x_0) (B,), at every step of the batch."""
         target = self.value_target(newest, score)
-        refuse_non_finite(self.iteration, critic_score=target)
-        loss, metrics = value_loss(self.value(newest.xs[:-1], self.rows), target)
-        return {**metrics, "value_grad_norm": descend("value", loss, self.value_optimizer, self.iteration)}
+        refuse_non_finite(self.iteration, self.ranks, critic_score=target)
+        loss, metrics = value_loss(self.value(newest.xs[:-1], self.steps), target)
+        norm = descend("value", loss, self.value_optimizer, self.iteration, ranks=self.ranks)
+        return {**metrics, "value_grad_norm": norm}
 
     def value_target(self, newest: Trajectories, score: Tensor) -> Tensor:
-        """What V regresses, (B,) or (K, B): f(x_0) (B,), for every step alike."""
-        return score
+        """What V regresses, (K, B), from ``score`` f(x_0) (B,): the score itself at every step."""
+        return score.expand(len(self.steps), -1)
 
-    def _update_policy(self, batch: Trajectories, advantage: Tensor | None, first: bool) -> Metrics:
-        """One step on theta, then one of the average."""
+    def advantages(self, batch: Trajectories) -> Tensor | None:
+        """A (K, n) for the n_generator steps on theta, with f and V of now: f(x_0) - V(x[k], k).
+
+        None for an algorithm that differentiates f or V instead.
+        """
+        if not self.uses_value:
+            return None
+        with torch.no_grad():
+            return self.value_target(batch, self.score(batch)) - self.value(batch.xs[:-1], self.steps)
+
+    def update_policy(self, batch: Trajectories, advantage: Tensor | None, first: bool) -> Metrics:
+        """One step on theta; arguments as `policy_loss`."""
         loss, metrics = self.policy_loss(batch, advantage, first)
-        norm = descend("policy", loss, self.policy_optimizer, self.iteration, self.config.max_grad_norm)
-        self.average.update_parameters(self.policy)
+        c = self.config
+        norm = descend("policy", loss, self.policy_optimizer, self.iteration, c.max_grad_norm, self.ranks)
         return {**metrics, "grad_norm": norm}
 
+    def policy_loss(self, batch: Trajectories, advantage: Tensor | None, first: bool) -> Loss:
+        """The loss (0-d) of one step on theta and its metrics, on the whole buffer ``batch`` of n trajectories.
+
+        ``advantage`` (K, n) as `advantages` gave it; ``first``: theta is still the one that made the buffer.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} has no loss on theta. Write policy_loss(self, batch, advantage, first)."
+        )
+
     def with_kl(self, loss: Loss, law: GaussianStep, x: Tensor, k: Tensor) -> Loss:
-        """``loss`` plus kl_coef * mean KL of ``law`` to the pretrained sampler's law at x[k] (Fan et al. 2023)."""
+        """``loss`` plus kl_coef * mean KL of ``law`` to the pretrained sampler's law at x[k] (Fan et al. 2023).
+
+        ``x`` (*batch, *shape); steps ``k`` broadcast to (*batch,).
+        """
         if self.config.kl_coef == 0:
             return loss
         with torch.no_grad():
@@ -176,42 +290,23 @@ class IPMAgent(Agent):
         kl = law.kl(reference).mean()
         return loss[0] + self.config.kl_coef * kl, {**loss[1], "kl_penalty": kl.detach()}
 
-    def _set_learning_rates(self) -> None:
-        c, left = self.config, self.progress_remaining
-        set_learning_rate(self.policy_optimizer, decayed(c.learning_rate, c.lr_schedule, left))
-        set_learning_rate(self.value_optimizer, decayed(c.value_learning_rate, c.lr_schedule, left))
-        self.envs.critic.set_learning_rate(decayed(c.critic_learning_rate, c.lr_schedule, left))
-
-    @torch.no_grad()
-    def diagnostics(self) -> dict[str, float]:
-        """KL to the pretrained sampler, weights that do not learn, the critic's slope and its view of unseen data."""
-        assert self.newest is not None
-        counted = self.policy.num_evaluations, self.reference.num_evaluations
-        xs, critic, data = self.newest.xs, self.envs.critic, self.envs.dataset
-        kl = self.policy(xs[:-1], self.rows).kl(self.reference(xs[:-1], self.rows)).mean(-1)  # (K,)
-        self.policy.num_evaluations, self.reference.num_evaluations = counted  # looking is not training
-        draws = torch.Generator(self.device).manual_seed(self.iteration)  # of their own: logging must not change a run
-        size = min(max(xs.shape[1], HELD_OUT), len(data.held_out))  # a point drawn again and again says nothing new
-        held_out, seen = (data.sample(size, draws, held_out=held) for held in (True, False))
-        return {
-            **{f"kl_to_pretrained/step_{k:04d}": value for k, value in enumerate(kl.tolist())},
-            "train/kl_to_pretrained": float(kl.sum()),
-            "train/weights_without_gradient": self._weights_without_gradient(),
-            "critic/gap_held_out": critic.distance(held_out, self.newest.x0),
-            "critic/overfit_z": mean_difference_z(critic(seen), critic(held_out)),
-            "critic/lipschitz": critic.lipschitz(held_out),
-            "time/network_evaluations": self.network_evaluations,
-        }
-
-    def _weights_without_gradient(self) -> int:
-        # By Adam's memory: a step in which the clip ended every gain cuts nothing off.
-        squares = [self.policy_optimizer.state.get(w, {}).get("exp_avg_sq") for w in self.policy.parameters()]
-        return len(squares) - int(torch.stack([square.any() for square in squares if square is not None]).sum())
+    def after_step(self) -> None:
+        """What follows each step on theta: the average takes it in."""
+        self.average.update_parameters(self.policy)
 
     @property
-    def network_evaluations(self) -> int:
-        """Evaluations of the denoising network in training so far, one per state; measurements are not counted."""
-        return self.policy.num_evaluations + self.reference.num_evaluations
+    def parts(self) -> dict[str, Any]:
+        """What is saved and resumed by name, each with ``state_dict`` and ``load_state_dict``; critic and environments
+        are saved beside them."""
+        names = ("policy", "average", "value", "policy_optimizer", "value_optimizer")
+        return {name: getattr(self, name) for name in names}
+
+    # --- what can be read ----------------------------------------------------------------------------------------
+
+    @property
+    def sampler(self) -> DenoisingPolicy:
+        """The averaged policy, which predict, sample and evaluate use."""
+        return cast(DenoisingPolicy, self.average.module)
 
     @property
     def task(self) -> Task:
@@ -221,41 +316,160 @@ class IPMAgent(Agent):
         return Task(**kwargs, num_envs=self.num_envs, device=str(self.device))
 
     @property
-    def dataset(self) -> Dataset:
-        """The data of the task."""
-        return self.envs.dataset
-
-    @property
-    def critic(self) -> Critic:
-        """The reward, as it is now."""
-        return self.envs.critic
-
-    @property
     def iteration_timesteps(self) -> int:
         """Environment steps of an iteration: n_critic rollouts."""
         return self.config.n_critic * self.num_envs * self.envs.table.num_steps
 
     @property
-    def sampler(self) -> DenoisingPolicy:
-        """The averaged sampler."""
-        return cast(DenoisingPolicy, self.average.module)
+    def critic(self) -> Critic:
+        """The environments' critic f."""
+        return self.envs.critic
 
-    def state_dict(self) -> dict[str, Any]:
-        """Networks, average, optimizers, and the count of evaluations."""
-        counts = {"evaluations": [self.policy.num_evaluations, self.reference.num_evaluations]}
-        return {**{name: part.state_dict() for name, part in self._parts().items()}, **counts}
+    @property
+    def dataset(self) -> Dataset:
+        """The environments' data."""
+        return self.envs.dataset
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what ``state_dict`` gave."""
-        for name, part in self._parts().items():
-            part.load_state_dict(state[name])
-        self.policy.num_evaluations, self.reference.num_evaluations = state["evaluations"]
+    @property
+    def critic_learns(self) -> bool:
+        """``env_kwargs["train_critic"]``: False keeps the critic as it is given."""
+        return bool(self.env_kwargs.get("train_critic", True))
 
-    def _parts(self) -> dict[str, Any]:
+    @property
+    def network_evaluations(self) -> int:
+        """Evaluations of the denoising network in training so far, one per state; measurements are not counted."""
+        return self.policy.num_evaluations + self.reference.num_evaluations
+
+    @property
+    def progress_remaining(self) -> float:
+        """1 at the start of the run, 0 at its end: what learning-rate schedules follow."""
+        return max(0.0, 1.0 - self.num_timesteps / max(self.total_timesteps, 1))
+
+    def diagnostics(self) -> dict[str, float]:
+        """Metrics that cost something and are computed only when they are logged; see `agents.core.diagnostics`."""
+        assert self.newest is not None
         return {
-            "policy": self.policy,
-            "average": self.average,
-            "value": self.value,
-            "policy_optimizer": self.policy_optimizer,
-            "value_optimizer": self.value_optimizer,
+            **kl_to_pretrained(self.policy, self.reference, self.newest.xs),
+            **critic_diagnostics(self.critic, self.dataset, self.newest.x0, seed=self.iteration),
+            "train/weights_without_gradient": weights_without_gradient(self.policy_optimizer),
+            "time/network_evaluations": self.network_evaluations,
         }
+
+    # --- the verbs -----------------------------------------------------------------------------------------------
+
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 10,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Self:
+        """Train until ``total_timesteps`` environment steps (num_envs * K a rollout) are done.
+
+        Arguments as in stable-baselines3: with ``reset_num_timesteps=False`` the steps are added to those done, and
+        the learning rate follows the whole. ``log_interval`` counts iterations. A value that is not finite stops the
+        run with FloatingPointError, which names it, and saves the state beside the logs. A run that was stopped inside
+        an episode goes on with new episodes.
+        """
+        learning.prepare(self, total_timesteps, callback, reset_num_timesteps, progress_bar)
+        if self._logger is None:
+            name = tb_log_name or type(self).__name__
+            self.set_logger(learning.new_logger(self.tensorboard_log, name, self.ranks))
+        learning.run(self, log_interval)
+        return self
+
+    def resume(self, callback: MaybeCallback = None, log_interval: int = 10, progress_bar: bool = False) -> Self:
+        """Do what is left of the interrupted ``learn``; its end is bit for bit that of an uninterrupted run (CPU)."""
+        left = self.total_timesteps - self.num_timesteps
+        return self if left <= 0 else self.learn(left, callback, log_interval, None, False, progress_bar)
+
+    @torch.no_grad()
+    def predict(
+        self,
+        observation: Mapping[str, Any],
+        state: None = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[NDArray[np.float32], None]:
+        """The "step" action for one observation or a batch: x (*shape) or (n, *shape), step () or (n,).
+
+        Returns ``(action, None)`` as stable-baselines3 does; the two arguments in the middle are for recurrent
+        policies and not used. ``deterministic`` takes the mean. Raises ValueError on a finished sample.
+        """
+        x = torch.as_tensor(np.asarray(observation["x"]), dtype=torch.float32, device=self.device)
+        k = torch.as_tensor(np.asarray(observation["step"]), dtype=torch.int64, device=self.device)
+        if bool((k >= self.policy.table.num_steps).any()):
+            raise ValueError(f"A finished sample (step {self.policy.table.num_steps}) has no next action; reset first.")
+        law = self.sampler(x, k)
+        x_next = law.mean if deterministic else law.sample(self.sample_generator)
+        return self.policy.action(x, x_next, k).numpy(force=True), None
+
+    def sample(self, n: int, seed: int | None = None) -> Tensor:
+        """n samples (n, *shape) in data units, on the agent's device; ``seed`` None goes on with the agent's own."""
+        generator = self.sample_generator if seed is None else torch.Generator(self.device).manual_seed(seed)
+        return self.sample_with(n, generator)
+
+    def sample_with(self, n: int, generator: torch.Generator) -> Tensor:
+        """n samples (n, *shape) in data units from the noise of ``generator``."""
+        return self.dataset.to_data(sample(self.sampler.sampling_table, self.sampler.net, n, generator))
+
+    def evaluate(self, config: EvaluationConfig | None = None) -> dict[str, Any]:
+        """The metrics of `diffusion_env.evaluation.protocol.evaluate`, in data units, of the current sampler."""
+        return evaluate(self.sample_with, self.dataset, config)
+
+    def save(self, path: str | Path) -> Path:
+        """Write everything a bit-exact resume needs to one safetensors file with a JSON header, atomically.
+
+        Exact between iterations: after ``learn``, or from a callback's ``on_rollout_start`` and ``on_rollout_end``.
+        What a callback saves inside an episode is whole, but goes on with new episodes.
+        """
+        return persistence.save_agent(self, path)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        env_kwargs: Mapping[str, Any] | None = None,
+        tensorboard_log: str | Path | None = None,
+        device: str | torch.device = "cpu",
+    ) -> Self:
+        """The agent that ``save`` wrote, ready to sample or to go on learning exactly where it was.
+
+        ``env_kwargs`` replaces keywords; those that were objects (a Dataset, a Critic) must be given again.
+        Raises CheckpointError for a file that is not such an agent.
+        """
+        return persistence.load_agent(cls, path, env_kwargs, tensorboard_log, device)
+
+    # --- what stable-baselines3's callbacks look for -------------------------------------------------------------
+
+    @property
+    def logger(self) -> Logger:
+        """stable-baselines3's logger; present once ``learn`` or ``set_logger`` was called."""
+        if self._logger is None:
+            raise RuntimeError("There is no logger yet: call learn() or set_logger() first.")
+        return self._logger
+
+    def set_logger(self, logger: Logger) -> None:
+        """Log to ``logger`` (see stable_baselines3.common.logger.configure) from now on."""
+        self._logger = logger
+
+    def get_env(self) -> DDPMShortcutVectorEnv:
+        """The training environments."""
+        return self.envs
+
+    def get_vec_normalize_env(self) -> None:
+        """None: observations and rewards are never normalised (EvalCallback asks)."""
+        return None
+
+    def on_step(self, ended: bool) -> bool:
+        """Called after each step of the environments, all of whose episodes ``ended`` or none; False to stop."""
+        self.num_timesteps += self.num_envs
+        self.callbacks.update_locals({"dones": np.full(self.num_envs, ended)})  # StopTrainingOnMaxEpisodes counts them
+        return self.ranks.agree(self.callbacks.on_step())
+
+    def restart(self) -> None:
+        """Begin new episodes if a rollout was interrupted."""
+        if self.next_start is None:
+            self.next_start = self.envs.reset()[0]["x"]

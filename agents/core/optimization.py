@@ -1,9 +1,11 @@
-"""One optimizer step, its size, and the refusal to take it when a number is not finite."""
+"""One optimizer step, its size, and the refusal to take it where a number is not finite, on one rank or on many."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+
+from agents.core.ranks import ALONE, Ranks
 
 
 def decayed(base: float, schedule: str, progress_remaining: float) -> float:
@@ -17,11 +19,17 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) ->
         group["lr"] = learning_rate * group.get("lr_scale", 1.0)
 
 
-def refuse_non_finite(iteration: int, **values: Tensor) -> None:
-    """Raise FloatingPointError that names the first of ``values`` that is not finite; looks at the device once."""
+def refuse_non_finite(iteration: int, ranks: Ranks = ALONE, **values: Tensor) -> None:
+    """Raise FloatingPointError, on all ranks, that names the first of ``values`` (any shape) that is not finite.
+
+    Looks at the device once.
+    """
     finite = torch.stack([value.isfinite().all() for value in values.values()])
-    if bool(finite.all()):
+    here = bool(finite.all())
+    if ranks.agree(here):
         return
+    if here:
+        raise FloatingPointError(f"A value became infinite or NaN on another rank in iteration {iteration}; see there.")
     name = list(values)[finite.tolist().index(False)]
     bad = values[name][~values[name].isfinite()]
     raise FloatingPointError(
@@ -36,15 +44,18 @@ def descend(
     optimizer: torch.optim.Optimizer,
     iteration: int,
     max_grad_norm: float | None = None,
+    ranks: Ranks = ALONE,
 ) -> Tensor:
-    """One step on ``loss``; returns the gradient's Euclidean norm before it was clipped to ``max_grad_norm``.
+    """One step on ``loss`` (0-d), the mean over this rank's batch; the gradient is the mean over the ranks.
 
-    Raises FloatingPointError that names ``name``, before any weight has changed, unless loss and norm are finite.
+    Returns the gradient's Euclidean norm (0-d) before it was clipped to ``max_grad_norm``. Raises FloatingPointError
+    that names ``name``, before any weight has changed, unless loss and norm are finite.
     """
     optimizer.zero_grad()
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     loss.backward(inputs=weights)  # a loss that runs through critic and value leaves no gradient there
+    ranks.reduce_gradients(weights)
     norm = nn.utils.clip_grad_norm_(weights, float("inf") if max_grad_norm is None else max_grad_norm)
-    refuse_non_finite(iteration, **{f"{name}_loss": loss.detach(), f"{name}_grad_norm": norm})
+    refuse_non_finite(iteration, ranks, **{f"{name}_loss": loss.detach(), f"{name}_grad_norm": norm})
     optimizer.step()
     return norm

@@ -1,4 +1,4 @@
-"""What a saved agent holds: its state, and the JSON header it is built again from."""
+"""Saving and loading of agents: the state for a bit-exact resume, and the JSON header it is built again from."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import gymnasium as gym
 import torch
 
-from diffusion_env.checkpoints import CheckpointError, Header, load_object
+from diffusion_env.checkpoints import CheckpointError, Header, load_object, save_object
+
+A = TypeVar("A")
 
 _REPORTED = ("torch", "gymnasium", "stable-baselines3", "numpy", "scipy", "scikit-learn", "safetensors", "pot")
 
@@ -20,6 +23,52 @@ _REPORTED = ("torch", "gymnasium", "stable-baselines3", "numpy", "scipy", "sciki
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries a result depends on."""
     return {"python": platform.python_version(), **{name: version(name) for name in _REPORTED}}
+
+
+def save_agent(agent: Any, path: str | Path) -> Path:
+    """Write ``agent`` to one file; see `agents.core.ipm_agent.IPMAgent.save`."""
+    return save_object(path, agent_header(agent), agent_state(agent))
+
+
+def load_agent(
+    cls: type[A],
+    path: str | Path,
+    env_kwargs: Mapping[str, Any] | None,
+    tensorboard_log: str | Path | None,
+    device: str | torch.device,
+) -> A:
+    """The agent of ``cls`` saved at ``path``; CheckpointError for a file that holds anything else.
+
+    The header names no module: the class is the one given, and nothing is imported for a file.
+    """
+    agent_class: Any = cls
+    state, header = load_object(path, "agent", device)
+    if header.name != agent_class.name:
+        raise CheckpointError(
+            f"{path} holds {header.name!r}, but a {agent_class.name!r} was to be loaded. Load it with the class that "
+            "saved it."
+        )
+    try:
+        config = agent_class.config_class(**header.config)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"The configuration in {path} is not a {agent_class.config_class.__name__} ({error}). Load it with the "
+            "class and the version that saved it."
+        ) from error
+    saved = header.extra
+    if not {"env_id", "num_envs", "env_kwargs", "env_objects", "seed"} <= saved.keys():
+        raise CheckpointError(f"The header of {path} has only {sorted(saved)}: no agent's `save` wrote it.")
+    if not isinstance(saved["env_id"], str) or saved["env_id"] not in gym.registry:
+        raise CheckpointError(
+            f"{path} was trained in the environment {saved['env_id']!r}, which is not registered here, and a file "
+            "never makes us import what it names. Import the package that registers it first, and give the id without "
+            "'module:'."
+        )
+    world = saved_env_kwargs(header, env_kwargs, path)
+    agent = agent_class(saved["env_id"], config, saved["num_envs"], world, saved["seed"], tensorboard_log, device)
+    restore_agent(agent, state, path)
+    loaded: A = agent
+    return loaded
 
 
 def agent_header(agent: Any) -> Header:
@@ -38,10 +87,11 @@ def agent_header(agent: Any) -> Header:
 
 
 def agent_state(agent: Any) -> dict[str, Any]:
-    """Everything that a bit-exact resume needs."""
+    """Everything that a bit-exact resume needs: the agent's parts, critic, environments, generators and counters."""
+    evaluations = [agent.policy.num_evaluations, agent.reference.num_evaluations]
     return {
-        "algorithm": agent.state_dict(),
-        "critic": agent.envs.critic.state_dict(),
+        "algorithm": {name: part.state_dict() for name, part in agent.parts.items()} | {"evaluations": evaluations},
+        "critic": agent.critic.state_dict(),
         "envs": agent.envs.state_dict(),
         "next_start": agent.next_start,
         "generators": [agent.generator.get_state(), agent.sample_generator.get_state()],
@@ -52,8 +102,10 @@ def agent_state(agent: Any) -> dict[str, Any]:
 def restore_agent(agent: Any, state: Mapping[str, Any], path: str | Path) -> None:
     """Put the ``agent_state`` read from ``path`` back; CheckpointError where the agent is another one."""
     try:
-        agent.load_state_dict(state["algorithm"])
-        agent.envs.critic.load_state_dict(state["critic"])
+        for name, part in agent.parts.items():
+            part.load_state_dict(state["algorithm"][name])
+        agent.policy.num_evaluations, agent.reference.num_evaluations = state["algorithm"]["evaluations"]
+        agent.critic.load_state_dict(state["critic"])
         agent.envs.load_state_dict(state["envs"])
     except (RuntimeError, ValueError, KeyError) as error:
         raise CheckpointError(
@@ -64,16 +116,6 @@ def restore_agent(agent: Any, state: Mapping[str, Any], path: str | Path) -> Non
     for generator, saved in zip((agent.generator, agent.sample_generator), state["generators"], strict=True):
         generator.set_state(saved.cpu())
     agent.num_timesteps, agent.iteration, agent.total_timesteps = state["counters"]
-
-
-def read_agent(path: str | Path, name: str, device: torch.device | str) -> tuple[Any, Header]:
-    """State and header of the agent called ``name`` saved at ``path``; CheckpointError for any other file."""
-    state, header = load_object(path, "agent", device)
-    if header.name != name:
-        raise CheckpointError(
-            f"{path} holds {header.name!r}, but a {name!r} was to be loaded. Load it with the class that saved it."
-        )
-    return state, header
 
 
 def saved_env_kwargs(header: Header, given: Mapping[str, Any] | None, path: str | Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 r"""The sampler as a stochastic policy, and the value function beside it.
 
-Letters: k the row of the step table; x[k] the state; p_theta(x[k+1] | x[k]) the Gaussian law of the row with the
-policy's own network; action = (x[k+1] - x_coef[k] x[k]) / action_scale[k], the environment's "step" action.
+Letters: k the denoising step; x[k] the state before it; p_theta(x[k+1] | x[k]) its Gaussian law with the policy's own
+network; action = (x[k+1] - x_coef[k] x[k]) / action_scale[k], the environment's "step" action.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class DenoisingPolicy(nn.Module):
         """Network evaluations so far, one for each x of each call; those that checkpointing repeats count again."""
 
     def forward(self, x: Tensor, k: int | Tensor) -> GaussianStep:
-        """The law of x[k+1] given x[k] (*batch, *shape); ``k`` an int or rows that broadcast to (*batch,)."""
+        """The law of x[k+1] given x[k] (*batch, *shape); ``k`` an int or steps that broadcast to (*batch,)."""
         event_dims = len(self.shape)
         self.num_evaluations += x.shape[: x.ndim - event_dims].numel()
         law = self.widened.law(k, x, self.net(x, self.table.time[k]), event_dims)
@@ -47,6 +47,11 @@ class DenoisingPolicy(nn.Module):
         return replace(law, std=law.std * ratio.reshape(ratio.shape + (1,) * event_dims))
 
     @property
+    def noiseless_steps(self) -> list[int]:
+        """The steps k whose std is 0: point masses, which have no density."""
+        return [k for k, noisy in enumerate(self.widened.noisy_rows) if not noisy]
+
+    @property
     def sampling_table(self) -> StepTable:
         """The step table with the policy's present standard deviations: walked with ``net``, it is the sampler."""
         if self.log_std_ratio is None:
@@ -54,11 +59,11 @@ class DenoisingPolicy(nn.Module):
         return replace(self.widened, std=self.widened.std * self.log_std_ratio.detach().exp())
 
     def action(self, x: Tensor, x_next: Tensor, k: int | Tensor) -> Tensor:
-        """The "step" action (*batch, *shape) that takes x[k] to ``x_next``."""
+        """The "step" action that takes x[k] to ``x_next``, all (*batch, *shape); ``k`` as above."""
         row = self.table.rows(k, len(self.shape))
         return (x_next - row.x_coef * x) / row.action_scale
 
 
-def all_rows(num_steps: int, device: torch.device) -> Tensor:
-    """0 ... K-1 as (K, 1): the row index of a batch of whole trajectories (K, B, *shape)."""
+def all_steps(num_steps: int, device: torch.device) -> Tensor:
+    """0 ... K-1 as (K, 1): the step k of every state in a batch of whole trajectories (K, B, *shape)."""
     return torch.arange(num_steps, device=device).unsqueeze(-1)

@@ -104,10 +104,10 @@ class Task(Conditions):
 
 def named_values(words: Iterable[str], flag: str) -> dict[str, Any]:
     """NAME=VALUE words as a dict, each value JSON or else a string; ValueError, with ``flag``, for anything else."""
-    pairs = [word.partition("=") for word in words]
-    if wrong := [name for name, sign, _ in pairs if not (name and sign)]:
+    pairs = {word: word.partition("=") for word in words}
+    if wrong := [word for word, (name, sign, _) in pairs.items() if not (name and sign)]:
         raise ValueError(f"{flag} takes NAME=VALUE, such as n_critic=1; received {wrong}.")
-    return {name: _value(text) for name, _, text in pairs}
+    return {name: _value(text) for name, _, text in pairs.values()}
 
 
 def _value(text: str) -> Any:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from agents.core.algorithm import SeededSample
+from agents.core.algorithm import Algorithm, Changes, SeededSample, refuse_unknown
 from agents.core.policy import DenoisingPolicy
+from agents.core.spaces import Space, around
 from agents.core.task import Task
+from agents.runs.saving import made_and_restored
 from agents.runs.untouched import Untouched
 from diffusion_env.samplers.denoiser import Denoiser
 from diffusion_env.samplers.tables import StepTable
@@ -105,3 +108,47 @@ def module_state(network: Any) -> dict[str, Tensor]:
     if not isinstance(network, nn.Module):
         raise TypeError(f"Only the weights of an nn.Module can be saved; received {type(network).__name__}.")
     return network.state_dict()
+
+
+@dataclass(frozen=True)
+class FunctionEntry:
+    """A function ``(task, total_timesteps, seed) -> sampler`` of a user, or the sampler that nobody trained."""
+
+    name: str
+    """As tables and folders call it."""
+    source: str
+    """Where it comes from."""
+    function: Callable[..., Any] | None
+    """None for the untouched sampler."""
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Every hyper-parameter that can be changed: the function's keywords after its three arguments."""
+        if self.function is None:
+            return {}
+        parameters = list(signature(self.function).parameters.values())[3:]
+        return {p.name: p.default for p in parameters if p.default is not Parameter.empty}
+
+    def settings(self, changes: Changes) -> dict[str, Any]:
+        """Every hyper-parameter with ``changes``, JSON; ValueError names unknown ones."""
+        refuse_unknown(self.name, changes, self.defaults)
+        return {**self.defaults, **changes}
+
+    def make(
+        self, task: Task, seed: int, changes: Changes | None = None, tensorboard_log: str | Path | None = None
+    ) -> Algorithm:
+        """The algorithm; before ``learn`` it is the untouched sampler."""
+        settings = self.settings(changes or {})
+        if self.function is None:
+            return Untouched(task, seed, tensorboard_log)
+        return FunctionRun(self.name, task, seed, self.function, settings, tensorboard_log)
+
+    def load(
+        self, path: str | Path, device: str, env_kwargs: Changes | None, tensorboard_log: str | Path | None
+    ) -> Algorithm:
+        """See `load_agent`."""
+        return made_and_restored(self, path, device, env_kwargs, tensorboard_log)
+
+    def space(self, task: Task) -> Space:
+        """What tuning may change: the function's attribute ``space``, nothing where it has none."""
+        return around([getattr(self.function, "space", {})], self.defaults)

@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from agents.core.algorithm import Changes, Entry
 from agents.core.persistence import versions
 from agents.core.task import Task
-from diffusion_env.checkpoints import CheckpointError, Header
+from diffusion_env.checkpoints import CheckpointError, Header, load_object
 
 
 def run_header(name: str, task: Task, seed: int, changes: Mapping[str, Any]) -> Header:
@@ -36,3 +37,22 @@ def saved_task(header: Header, given: Mapping[str, Any] | None, device: str, pat
             f"load_agent(path, env_kwargs=dict({missing[0]}=...))."
         )
     return replace(task, device=device)
+
+
+def made_and_restored(
+    entry: Entry, path: str | Path, device: str, env_kwargs: Changes | None, tensorboard_log: str | Path | None
+) -> Any:
+    """The algorithm of ``entry`` that was saved at ``path``, made again and restored; arguments as `Entry.load`.
+
+    CheckpointError where the file does not fit.
+    """
+    state, header = load_object(path, "agent")
+    task = saved_task(header, env_kwargs, device, path)
+    try:
+        run: Any = entry.make(task, int(header.extra["seed"]), header.config, tensorboard_log)
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"The header of {path} does not fit {entry.name} ({error}). Give the checkpoint of a training run."
+        ) from error
+    run.restore(state, path)
+    return run

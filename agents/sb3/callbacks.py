@@ -33,7 +33,7 @@ class CriticSchedule(BaseCallback):
 
     def _on_rollout_start(self) -> None:
         left = 1 - self.model.num_timesteps / self._total
-        for critic in {world.critic for world in self.training_env.get_attr("unwrapped")}:  # the adapter has one
+        for critic in {one.critic for one in self.training_env.get_attr("unwrapped")}:  # the adapter has one
             critic.set_learning_rate(self.learning_rate * max(0.0, left))
 
     def _on_step(self) -> bool:

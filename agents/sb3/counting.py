@@ -9,7 +9,7 @@ from typing import Any
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor, nn
 
-from agents.sb3.samplers import world_of
+from agents.sb3.samplers import environment_in
 
 
 class NetworkEvaluations:
@@ -23,9 +23,9 @@ class NetworkEvaluations:
         self.actor = self.denoiser = 0
         self._counting = True
         handles = [actor.register_forward_hook(self._count_actor) for actor in _actors(model)]
-        world = world_of(model.get_env())
-        if world.process.action_mode == "residual" and isinstance(world.denoiser, nn.Module):
-            handles.append(world.denoiser.register_forward_hook(self._count_denoiser))
+        found = environment_in(model.get_env())
+        if found.action_mode == "residual" and isinstance(found.denoiser, nn.Module):
+            handles.append(found.denoiser.register_forward_hook(self._count_denoiser))
         self._handles = handles
 
     def __int__(self) -> int:

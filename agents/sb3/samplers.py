@@ -21,19 +21,19 @@ from diffusion_env.critics import FrozenCritic
 from diffusion_env.env import DDPMShortcutEnv
 from diffusion_env.vector_env import DDPMShortcutVectorEnv
 
-World = DDPMShortcutEnv | DDPMShortcutVectorEnv
+Environment = DDPMShortcutEnv | DDPMShortcutVectorEnv
 Act = Callable[[dict[str, Any]], NDArray[np.float32]]
 
 
-def world_of(env: VecEnv | None) -> World:
+def environment_in(env: VecEnv | None) -> Environment:
     """The (first) environment inside SB3's ``env``: the adapter, or DummyVecEnv and SubprocVecEnv, wrapped or not."""
-    world = None if env is None else env.get_attr("unwrapped", 0)[0]
-    if not isinstance(world, (DDPMShortcutEnv, DDPMShortcutVectorEnv)):
+    found = None if env is None else env.get_attr("unwrapped", 0)[0]
+    if not isinstance(found, (DDPMShortcutEnv, DDPMShortcutVectorEnv)):
         raise TypeError(
-            f"A sampler needs the environment its model was trained in; received one of {type(world).__name__}. Pass "
+            f"A sampler needs the environment its model was trained in; received one of {type(found).__name__}. Pass "
             "env=, or load the model with its environment."
         )
-    return world
+    return found
 
 
 def sb3_sampler(model: BaseAlgorithm, env: VecEnv | None = None, deterministic: bool = False) -> SeededSample:
@@ -49,28 +49,28 @@ def sb3_sampler(model: BaseAlgorithm, env: VecEnv | None = None, deterministic: 
 
     Raises TypeError where there is no such environment.
     """
-    world = world_of(model.get_env() if env is None else env)
+    found = environment_in(model.get_env() if env is None else env)
 
     def sample(n: int, seed: int) -> Tensor:
-        envs = _without_critic(world, n)
+        envs = _without_critic(found, n)
         with _own_random_state(seed, model.device):
             x0 = _walk(envs, _acting(model, n, deterministic), seed)
-        return world.dataset.to_data(torch.from_numpy(x0).to(world.dataset.device))
+        return found.dataset.to_data(torch.from_numpy(x0).to(found.dataset.device))
 
     return sample
 
 
-def _without_critic(world: World, n: int) -> DDPMShortcutVectorEnv:
+def _without_critic(found: Environment, n: int) -> DDPMShortcutVectorEnv:
     return DDPMShortcutVectorEnv(
         n,
-        dataset=world.dataset,
-        num_steps=world.table.num_steps,
-        sampler=world.table,
-        action_mode=world.process.action_mode,
-        denoiser=world.denoiser,
+        dataset=found.dataset,
+        num_steps=found.table.num_steps,
+        sampler=found.table,
+        action_mode=found.action_mode,
+        denoiser=found.denoiser,
         critic=FrozenCritic(lambda x: x.new_zeros(len(x))),
         train_critic=False,
-        device=world.dataset.device,
+        device=found.dataset.device,
         autoreset_mode=AutoresetMode.DISABLED,
     )
 

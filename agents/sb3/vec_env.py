@@ -82,7 +82,7 @@ class DDPMShortcutVecEnv(VecEnv):
     @property
     def action_mode(self) -> str:
         """What an action means: "step" or "residual"."""
-        return self.envs.process.action_mode
+        return self.envs.action_mode
 
     def reset(self) -> dict[str, NDArray[Any]]:
         """Start all environments; a seed given since the last reset fixes every later draw."""

@@ -14,7 +14,7 @@ PRELOADED = [
         "benchmarks.comparison.runner",
         "benchmarks.comparison.report",
         "benchmarks.comparison.toy_grid",
-        "agents.algorithms.sft_pg",
+        "agents.algorithms.policy_gradient",
     ),
     *("ot", "sb3_contrib", "scipy.spatial", "scipy.special", "sklearn.datasets", "torch._dynamo", "tyro"),
 ]

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from diffusion_env.checkpoints import write_json, write_text
+from diffusion_env.checkpoints import write_atomically, write_json
 
 RunResult = dict[str, Any]
 """A run: entry, task, seed, settings, status, costs, metrics, curve, versions, machine, commit."""
@@ -53,7 +53,7 @@ def write_entry(path: Path, results: Iterable[RunResult]) -> Path:
         for run in runs
     ]
     header = {"entry": path.stem, "settings": settings.factored(), "made_with": made_with.factored()}
-    return write_text(path, "".join(json.dumps(line) + "\n" for line in [header, *lines]))
+    return write_atomically(path, "".join(json.dumps(line) + "\n" for line in [header, *lines]).encode())
 
 
 class _Variants:

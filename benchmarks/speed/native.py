@@ -21,7 +21,7 @@ import gymnasium as gym
 import torch
 import tyro
 
-from agents.algorithms.sft_pg import SFTPG
+from agents.algorithms.policy_gradient import SFTPG
 from agents.runs.callbacks import Measurement, SamplerEvaluation
 from benchmarks.comparison.manifest import manifest
 from benchmarks.comparison.toy_grid import NUM_ENVS, SHORT_STEPS

@@ -30,6 +30,8 @@ class Critic(nn.Module, ABC):
     name: ClassVar[str]
     wants_trajectory: ClassVar[bool] = False
     """Whether `update` needs the penalty that `trajectory_penalty` makes, when no agent passes one."""
+    wants_value_penalty: ClassVar[bool] = False
+    """Whether an agent's value error is this critic's penalty, with V regressed on the scores from before its step."""
 
     shape: tuple[int, ...] | None
     """Shape of one event; None for a fixed reward function, which takes what it takes."""

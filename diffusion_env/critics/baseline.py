@@ -28,6 +28,7 @@ class BaselineCritic(TrainedCritic):
 
     name = "baseline"
     wants_trajectory = True
+    wants_value_penalty = True
 
     def __init__(
         self,

@@ -1,21 +1,17 @@
-"""Read a user's data into one checked numpy array: a ``.npz`` of points or images, or a folder of images."""
+"""A user's data as one checked numpy array: a ``.npz`` of points or images, or a folder of images."""
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
+from diffusion_env.data.archives import read_npz
+
 MIN_POINTS = 10
-NPZ_KEYS = ("x", "data", "images", "arr_0")
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 CHANNEL_COUNTS = (1, 3, 4)
-HOW_TO_WRITE = "Write it with numpy.savez(path, x=array)."
 
 
 def read_array(path: Path) -> NDArray[Any]:
@@ -24,83 +20,11 @@ def read_array(path: Path) -> NDArray[Any]:
     Raises:
         ValueError: the file cannot be read as data; the message says what was found and what is allowed.
     """
-    return check_array(read_folder(path) if path.is_dir() else read_npz(path), str(path))
+    if not path.is_dir():
+        return check_array(read_npz(path), str(path))
+    from diffusion_env.data.pictures import read_folder  # Pillow is not needed for points
 
-
-def read_npz(path: Path) -> NDArray[Any]:
-    """The only array of a ``.npz`` file, or the first named as in ``NPZ_KEYS``."""
-    with _open_npz(path) as archive:
-        key = _npz_key(archive.files, path)
-        try:
-            return np.asarray(archive[key])
-        except (OSError, EOFError, zipfile.BadZipFile, zlib.error, ValueError) as error:
-            raise ValueError(
-                f"The array {key!r} of {path} cannot be read ({error}). Only whole arrays of plain numbers "
-                "are read, never pickled objects: write the file with numpy.savez(path, x=array) from a "
-                "float32 or uint8 array."
-            ) from error
-
-
-def _open_npz(path: Path) -> NpzFile:
-    try:
-        archive = np.load(path, allow_pickle=False)
-    except (OSError, EOFError, zipfile.BadZipFile, ValueError) as error:
-        raise ValueError(f"{path} cannot be opened as a .npz archive ({error}). {HOW_TO_WRITE}") from error
-    if not isinstance(archive, NpzFile):
-        raise ValueError(f"{path} is a single .npy array, not a .npz archive. {HOW_TO_WRITE}")
-    return archive
-
-
-def _npz_key(files: list[str], path: Path) -> str:
-    if len(files) == 1:
-        return files[0]
-    named = [key for key in NPZ_KEYS if key in files]
-    if not named:
-        raise ValueError(
-            f"{path} holds {len(files)} arrays ({', '.join(files) or 'none'}) and it is unclear which is the "
-            f"data. Keep one array in the file, or name the data one of {', '.join(NPZ_KEYS)}."
-        )
-    return named[0]
-
-
-def read_folder(path: Path) -> NDArray[np.uint8]:
-    """All images directly inside a folder, in the order of their names, as (N, C, H, W).
-
-    C is 1 if every image is grey and 3 otherwise.
-    """
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
-    if not files:
-        raise ValueError(
-            f"The folder {path} holds no image. Images directly inside it are read, with one of the suffixes "
-            f"{', '.join(sorted(IMAGE_SUFFIXES))}."
-        )
-    images = [_read_image(file) for file in files]
-    colour = any(image.shape[0] == 3 for image in images)
-    _check_sizes(files, images)
-    return np.stack([np.broadcast_to(image, (3, *image.shape[1:])) if colour else image for image in images])
-
-
-def _read_image(file: Path) -> NDArray[np.uint8]:
-    from PIL import Image
-
-    try:
-        with Image.open(file) as image:
-            grey = image.mode in ("1", "L")
-            pixels = np.asarray(image.convert("L" if grey else "RGB"))
-    except OSError as error:
-        raise ValueError(f"{file} cannot be read as an image ({error}). Repair it or take it out.") from error
-    return pixels[None] if grey else pixels.transpose(2, 0, 1)
-
-
-def _check_sizes(files: list[Path], images: list[NDArray[np.uint8]]) -> None:
-    first = images[0].shape[1:]
-    for file, image in zip(files, images, strict=True):
-        if image.shape[1:] != first:
-            raise ValueError(
-                f"The images of a folder must all have one size: {files[0].name} is {first[0]} x {first[1]} "
-                f"but {file.name} is {image.shape[1]} x {image.shape[2]} (height x width). Resize or crop "
-                "them first."
-            )
+    return check_array(read_folder(path), str(path))
 
 
 def check_array(array: NDArray[Any], source: str) -> NDArray[Any]:

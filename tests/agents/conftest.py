@@ -13,6 +13,7 @@ from torch import nn
 from agents.algorithms.presets import preset
 from agents.core.config import AgentConfig
 from agents.core.ipm_agent import IPMAgent
+from agents.core.task import Task
 from agents.tuning.trials import Problem
 from agents.zoo import agent_class
 from diffusion_env.critics import EnergyCritic
@@ -121,15 +122,17 @@ def make_agent(
 
 
 @pytest.fixture
-def problem(small_world: dict[str, object]) -> Callable[..., Problem]:
-    """``problem(algo, iterations, **changes)``: of tuning, small enough to be trained."""
+def small_task(small_world: dict[str, object]) -> Task:
+    """The small world as a task of eight environments."""
+    return Task(**small_world, num_envs=8)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def problem(small_task: Task) -> Callable[..., Problem]:
+    """``problem(algo, iterations, tasks=, seeds=, fixed=, num_samples=)``: of tuning, small enough to be trained."""
 
     def make(algo: str = "sft_pg", iterations: int = 2, **changes: Any) -> Problem:
-        world: dict[str, Any] = {
-            "env_kwargs": {"denoiser": small_world["denoiser"]},
-            "datasets": (small_world["dataset"],),
-        }
-        sizes: dict[str, Any] = {"num_steps": (2,), "seeds": (1_000,), "num_envs": 8, "num_samples": 50}
-        return Problem(algo, total_timesteps=iterations * 8 * 2 * 5, **world | sizes | changes)
+        sizes: dict[str, Any] = {"tasks": (small_task,), "seeds": (1_000,), "num_samples": 50}
+        return Problem(algo, total_timesteps=iterations * 8 * 2 * 5, **sizes | changes)
 
     return make

@@ -35,7 +35,7 @@ BAD: dict[str, tuple[str, str]] = {
     "nothing to resume": ("train --resume {folder}", "not a run that can be continued"),
     "resume with options": ("train --resume {run} --seed 1", "give no other option"),
     "no checkpoint": ("evaluate --checkpoint {folder}/none", "no checkpoint at"),
-    "checkpoint of another kind": ("sample --checkpoint {denoiser} --output s", "holds no agent; agents are"),
+    "checkpoint of another kind": ("sample --checkpoint {denoiser} --output s", "holds 'denoiser', but a.*agent"),
     "truncated checkpoint": ("sample --checkpoint {truncated} --output s", "truncated, damaged"),
     "no samples": ("sample --checkpoint {run} --output s --n 0", "at least 1; received 0"),
     "file with NaN": ("pretrain --dataset {nan} --output net", "NaN"),
@@ -102,6 +102,9 @@ USAGE = {
     "train --checkpoint-every 0": "--checkpoint-every must be",
     "train --log-interval 0": "--log-interval must be",
     "train --threads 0": "--threads must be",
+    "evaluate --critic mmd": "evaluate has no use for --critic: --samplers NAME-STEPS says what is walked",
+    "evaluate --checkpoint c --dataset moons": "no use for --dataset: a checkpoint has its own task",
+    "train --critic-kwargs gamma": "takes NAME=VALUE",
     "demo --total-timesteps 0": "--total-timesteps must be",
     "evaluate --num-samples 1": "num_samples 1",
 }

@@ -5,13 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stable_baselines3.common.callbacks import BaseCallback
 
 from agents import SFTPG
 from agents.algorithms.presets import PRESETS
 from agents.cli import main
 from agents.commands.train import recorded_options
+from agents.runs.callbacks import Checkpoint, SamplerEvaluation
 from agents.runs.folder import RunFolder
-from agents.zoo import agent_class, load_agent
+from agents.zoo import find, load_agent
 from diffusion_env.checkpoints import load_checkpoint
 from diffusion_env.denoisers.mlp import EpsMLP
 
@@ -54,7 +56,7 @@ def test_train_evaluate_and_sample_a_users_images(
     assert main([*train_words(*image_world, run), "--algo", "sft_pg_paper", "--gae-lambda", "0.5"]) == 0
     config = RunFolder(run).config
     assert config["command"].startswith("ddpm-shortcut train --dataset")
-    assert (config["seed"], config["env_kwargs"]["num_steps"]) == (0, 2)
+    assert (config["seed"], config["options"]["task"]["num_steps"]) == (0, 2)
     assert (config["options"]["algorithm"]["minibatch_size"], config["options"]["algorithm"]["gae_lambda"]) == (
         128,
         0.5,
@@ -124,20 +126,23 @@ def test_resume_equals_the_uninterrupted_run(
 
 def interrupt_in_iteration_3(run: RunFolder) -> None:
     """Start the run in this folder anew, with its own options, and stop it as a kill would."""
-    from agents.runs.callbacks import Checkpoint, IterationCallback, SamplerEvaluation
 
-    class Kill(IterationCallback):
+    class Kill(BaseCallback):
         def _on_step(self) -> bool:
-            if self.iteration == 3:
+            if self.num_timesteps > 3 * iteration:
                 raise KeyboardInterrupt
             return True
 
     options = recorded_options(run)
-    kind = agent_class(PRESETS[options.algo].agent)
-    agent = kind("DDPMShortcut-v0", options.algorithm, options.num_envs, run.config["env_kwargs"], options.seed)
-    agent.set_logger(run.logger())
+    algorithm = find(options.algo).make(options.task, options.seed, options.changes)
+    iteration = algorithm.iteration_timesteps
+    algorithm.set_logger(run.logger())
     with pytest.raises(KeyboardInterrupt):
-        agent.learn(options.total_timesteps, [SamplerEvaluation(2, 20), Checkpoint(run.path, 2), Kill()], 1)
+        algorithm.learn(
+            options.total_timesteps,
+            [SamplerEvaluation(2 * iteration, 20), Checkpoint(run.path, 2 * iteration), Kill()],
+            options.log_interval,
+        )
 
 
 def test_resume_of_a_finished_run_does_nothing(

@@ -1,4 +1,4 @@
-"""What holds for each of the eight agents: few steps, finite metrics, six verbs, exact resume."""
+"""What holds for every agent: few steps, finite metrics, six verbs, exact resume."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +13,7 @@ from torch import Tensor
 from agents.algorithms.presets import AGENTS
 from agents.core.config import AgentConfig
 from agents.core.ipm_agent import IPMAgent
+from agents.core.persistence import agent_state
 from agents.zoo import agent_class, load_agent
 from diffusion_env.evaluation.protocol import EvaluationConfig
 
@@ -26,7 +27,7 @@ OWN_METRICS = {
     "dpok": {"policy_gradient_loss", "ratio_error", "value_loss", "kl_penalty"},
     "grpo": {"policy_gradient_loss", "ratio_error", "clip_fraction", "kl_penalty"},
     "rwr": {"policy_gradient_loss", "ratio_error", "effective_sample_size"},
-    "dxdp": {"value_gradient_loss", "ratio_error", "entropy", "value_loss"},
+    "dxdp": {"value_gradient_loss", "entropy", "value_loss"},
     "pathwise": {"pathwise_loss"},
 }
 
@@ -116,8 +117,7 @@ def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def everything(agent: IPMAgent) -> dict[str, Any]:
-    parts = [agent.state_dict(), agent.envs.critic.state_dict(), agent.envs.state_dict(), agent.next_start]
-    return dict(leaves([*parts, agent.generator.get_state(), agent.num_timesteps, agent.sample(9)]))
+    return dict(leaves([agent_state(agent), agent.sample(9)]))
 
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:

@@ -1,6 +1,6 @@
-"""Each of the eight agents raises a reward that stands still, and does not where its sign or its order is wrong.
+"""Every agent raises a reward that stands still, and does not where its sign or its order is wrong.
 
-World: the sampler starts as the exact sampler of N(0, I); the reward is minus the distance to a point.
+Task: the sampler starts as the exact sampler of N(0, I); the reward is minus the distance to a point.
 """
 
 from collections.abc import Callable

@@ -35,7 +35,7 @@ def test_the_cost_to_go_is_the_sum_from_a_step_on(
     make_agent: MakeAgent, small_config: SmallConfig, num_steps: int
 ) -> None:
     agent = make_agent(small_config("dxdp", velocity_coef=0.7), num_steps, algo="dxdp", critic=wave).learn(1)
-    newest = agent._rollout()
+    newest = agent.rollout()
     score = wave(newest.x0)
     steps = [(newest.xs[k + 1] - newest.xs[k]).square().sum(-1) / 2 for k in range(num_steps)]
     expected = torch.stack([score - 0.7 * torch.stack(steps[k:]).sum(0) for k in range(num_steps)])
@@ -45,8 +45,8 @@ def test_the_cost_to_go_is_the_sum_from_a_step_on(
 
 def test_without_velocity_cost_v_regresses_the_score(make_agent: MakeAgent) -> None:
     agent = make_agent(algo="dxdp", critic=wave).learn(1)
-    newest = agent._rollout()
-    assert torch.equal(agent.value_target(newest, wave(newest.x0)), wave(newest.x0))
+    newest = agent.rollout()
+    assert torch.equal(agent.value_target(newest, wave(newest.x0)), wave(newest.x0).expand(3, 8))
 
 
 @pytest.mark.parametrize("learn_std", ["fixed", "learned"])
@@ -75,7 +75,7 @@ def test_the_loss_is_the_value_of_one_fresh_step(
     make_agent: MakeAgent, small_config: SmallConfig, options: dict[str, float]
 ) -> None:
     agent = make_agent(small_config("dxdp", std="learned", **options), algo="dxdp", critic=wave).learn(1)
-    batch, table = agent._rollout(), agent.envs.table
+    batch, table = agent.rollout(), agent.envs.table
     loss, metrics = loss_with(agent, batch, 5)
     z = torch.randn((3, 8, 2), generator=torch.Generator().manual_seed(5))
     std, total = table.std * agent.policy.log_std_ratio.exp(), torch.zeros(())

@@ -31,7 +31,7 @@ def distribution(agent: Any, net: Any, x: Tensor, std: Tensor) -> Independent:
 def moved_agent(make_agent: MakeAgent, config: AgentConfig) -> tuple[Any, Trajectories]:
     """An agent whose sampler, stds included, has moved since its rollout."""
     agent = make_agent(config, critic=lambda x: x[..., 0].sin()).learn(1)
-    batch = agent._rollout()
+    batch = agent.rollout()
     with torch.no_grad():
         for i, weight in enumerate(agent.policy.parameters()):
             weight += 0.02 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(i))
@@ -60,7 +60,7 @@ def test_the_loss_is_the_formula_of_its_options(
     std = table.std * agent.policy.log_std_ratio.exp()
     w = std.detach() / table.eps_coef.abs() if step_weight == "equal" else torch.ones(3)
     law = distribution(agent, agent.policy.net, batch.xs[:-1], std)
-    gain = SURROGATES[surrogate](law.log_prob(batch.xs[1:]), batch.log_prob, a * (w / w.mean()).unsqueeze(1))
+    gain = SURROGATES[surrogate](law.log_prob(batch.xs[1:]), batch.scored, a * (w / w.mean()).unsqueeze(1))
     kl = kl_divergence(law, distribution(agent, agent.pretrained, batch.xs[:-1], table.std))
     expected = -gain.mean() + 0.3 * kl.mean()
 
@@ -76,7 +76,7 @@ def test_without_a_baseline_the_advantage_is_the_environment_s_return(
     make_agent: MakeAgent, small_config: SmallConfig
 ) -> None:
     agent = make_agent(small_config("reinforce"), algo="reinforce", num_envs=2_000, critic=lambda x: x[..., 0]).learn(1)
-    batch = agent._rollout()
+    batch = agent.rollout()
     offset = batch.x0[:, 0] - agent.advantages(batch)
     assert offset.shape == (3, 2_000) and float(offset.std()) < 1e-6  # one number for all
     assert float(offset.mean()) == pytest.approx(1.0, abs=5 * 0.5 / 2_000**0.5)  # the data's mean
@@ -88,7 +88,7 @@ def test_advantages_are_normalised_over_what_is_asked(
 ) -> None:
     config = small_config("sft_pg", advantage_normalization=normalization, group_size=4, advantage_std_floor=1e-9)
     agent = make_agent(config).learn(1)
-    advantage = agent.advantages(agent._rollout())
+    advantage = agent.advantages(agent.rollout())
     parts = advantage.reshape(1, -1) if groups == 1 else advantage.view(6, 4)
     assert torch.allclose(parts.mean(-1), torch.zeros(len(parts)), atol=1e-4)
     assert torch.allclose(parts.std(-1, correction=0), torch.ones(len(parts)), rtol=1e-3)

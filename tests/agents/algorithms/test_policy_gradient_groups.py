@@ -24,7 +24,7 @@ def test_a_group_shares_its_start_and_nothing_else(
     make_agent: MakeAgent, small_config: SmallConfig, group_size: int
 ) -> None:
     agent = make_agent(small_config("grpo", group_size=group_size), algo="grpo").learn(1)
-    first, second = agent._rollout(), agent._rollout()
+    first, second = agent.rollout(), agent.rollout()
     blocks = torch.block_diag(*[torch.ones(group_size, group_size)] * (8 // group_size)).bool()
     for rollout in (first, second):
         assert torch.equal(shared(rollout.xs[0]), blocks)
@@ -34,7 +34,7 @@ def test_a_group_shares_its_start_and_nothing_else(
 
 def test_negative_control_without_groups_no_two_trajectories_share_a_start(make_agent: MakeAgent) -> None:
     agent = make_agent().learn(1)
-    assert torch.equal(shared(agent._rollout().xs[0]), torch.eye(8).bool())
+    assert torch.equal(shared(agent.rollout().xs[0]), torch.eye(8).bool())
 
 
 def test_shared_starts_follow_the_law_of_noise(make_agent: MakeAgent, small_config: SmallConfig) -> None:
@@ -56,7 +56,7 @@ def test_the_group_s_advantage_compares_trajectories_of_one_start(
 ) -> None:
     config = small_config("grpo", advantage_normalization="none")
     agent = make_agent(config, algo="grpo", critic=lambda x: x[..., 0]).learn(1)
-    batch = agent._rollout()
+    batch = agent.rollout()
     scores = batch.x0[:, 0].view(2, 4)
     expected = (scores - scores.mean(1, keepdim=True)).flatten().expand(3, 8)
     assert torch.allclose(agent.advantages(batch), expected, atol=1e-6)
@@ -80,7 +80,7 @@ def test_the_baseline_decides_whatever_the_name(
     make_agent: MakeAgent, small_config: SmallConfig, baseline: str
 ) -> None:
     agent = make_agent(small_config("ddpo", baseline=baseline, group_size=4), algo="ddpo")
-    assert agent.trains_value is (baseline == "value")
+    assert agent.uses_value is (baseline == "value")
 
 
 # --- KL to the pretrained sampler ------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from agents.algorithms.config import PolicyGradientConfig
-from agents.algorithms.sft_pg import SFTPG
+from agents.algorithms.policy_gradient import SFTPG
 from diffusion_env.critics import EnergyCritic
 from diffusion_env.data.dataset import Dataset
 from diffusion_env.denoisers.mlp import EpsMLP

@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from agents.algorithms.policy_gradient import score_function_loss
 from agents.core.advantages import advantages
-from agents.core.losses import score_function_loss
-from agents.core.policy import DenoisingPolicy, all_rows
+from agents.core.policy import DenoisingPolicy, all_steps
 from agents.core.rollout import Trajectories, collect
 from diffusion_env import ENV_ID
 from diffusion_env.data.dataset import Dataset
@@ -151,7 +151,7 @@ def roll(world: World, seed: int) -> list[Trajectories]:
 
 def estimates(world: World, baseline: Baseline, seed: int = 0, permute: bool = False) -> NDArray[np.float64]:
     """The score-function estimate of grad Phi of every batch, (BATCHES, number of weights)."""
-    rows, gradients = all_rows(K, torch.device("cpu")), []
+    rows, gradients = all_steps(K, torch.device("cpu")), []
     for t in roll(world, seed):
         score = world.envs.critic(t.x0.roll(1, 0) if permute else t.x0)
         advantage = advantages(baseline(t.xs[:-1], t.xs[1:]), score)

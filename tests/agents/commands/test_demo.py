@@ -9,6 +9,7 @@ import pytest
 from agents.algorithms.config import PolicyGradientConfig
 from agents.commands.demo import PICTURE_SEED, run
 from agents.commands.options import BASELINES, Demo
+from agents.core.task import Task
 from agents.runs.callbacks import CURVE_SEED
 from diffusion_env.config import EvaluationConfig
 
@@ -18,10 +19,7 @@ ROW = {"name", "num_steps", "sw2_mean", "sw2_low", "sw2_high", "w1_mean", "off_s
 def small_demo(points_file: Path, denoiser_file: Path, output: Path, parallel: bool = False) -> Demo:
     return Demo(
         output=output,
-        dataset=str(points_file),
-        denoiser=str(denoiser_file),
-        num_steps=2,
-        num_envs=4,
+        task=Task(str(points_file), 2, denoiser=str(denoiser_file), num_envs=4),
         total_timesteps=480,
         samplers=("ddpm-4", "ddim-2"),
         measure_every=2,
@@ -87,6 +85,6 @@ def test_a_folder_that_is_no_run_is_left_alone(points_file: Path, denoiser_file:
 
 def test_the_demo_compares_with_what_was_asked_for() -> None:
     demo = Demo()
-    assert (demo.dataset, demo.num_steps, demo.output) == ("swiss_roll", 10, Path("runs/demo"))
+    assert (demo.task.name, demo.output) == ("swiss_roll_k10", Path("runs/demo"))
     assert BASELINES == demo.samplers == ("ddpm-1000", "ddpm-100", "ddpm-10", "ddim-10")
     assert {CURVE_SEED, PICTURE_SEED}.isdisjoint(demo.evaluation.seeds)

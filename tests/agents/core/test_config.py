@@ -1,22 +1,14 @@
-"""Configurations: every field is checked, frozen and described; the preset table and the agents by name."""
+"""The configuration of every agent: each field is checked, frozen and described; another class is refused."""
 
-from dataclasses import fields
-from importlib import import_module
-from pathlib import Path
+from dataclasses import dataclass, fields
 from typing import Any
 
 import pytest
 
-import agents
-from agents.algorithms.config import DxDPConfig, PathwiseConfig, PolicyGradientConfig
-from agents.algorithms.presets import AGENTS, PRESETS, preset
-from agents.core.config import AgentConfig, describe
-from agents.zoo import agent_class, load_agent
-from diffusion_env.checkpoints import CheckpointError
-from diffusion_env.critics import make_critic
+from agents.core.config import AgentConfig, checked_config, describe
 
 NAN, INF = float("nan"), float("inf")
-COMMON: dict[str, list[Any]] = {
+BAD: dict[str, list[Any]] = {
     "n_critic": [0, -1, 1.5, "5", True],
     "n_generator": [0, 2.0],
     "learning_rate": [-1e-3, NAN, INF],
@@ -35,96 +27,43 @@ COMMON: dict[str, list[Any]] = {
     "value_width": [0],
     "value_depth": [0],
 }
-BAD: dict[type[AgentConfig], dict[str, list[Any]]] = {
-    PolicyGradientConfig: {
-        **COMMON,
-        "minibatch_size": [0, -128, 12.5],
-        "baseline": ["critic", None],
-        "gae_lambda": [-0.1, 1.1],
-        "group_size": [0, 1, 2.5],
-        "surrogate": ["ppo"],
-        "clip_range": [0, -0.1, NAN],
-        "temperature": [0, -1.0, INF],
-        "advantage_normalization": ["yes", True],
-        "advantage_std_floor": [0, -1.0],
-        "step_weight": ["snr"],
-    },
-    DxDPConfig: {**COMMON, "entropy_coef": [-1.0, NAN], "velocity_coef": [-1.0, INF]},
-    PathwiseConfig: {**COMMON, "backprop_steps": [0, -1, 1.5]},
-}
-CASES = [(kind, name, value) for kind, bad in BAD.items() for name, values in bad.items() for value in values]
+CASES = [(name, value) for name, values in BAD.items() for value in values]
 
 
-@pytest.mark.parametrize(("kind", "name", "value"), CASES)
-def test_bad_hyper_parameters_are_named(kind: type[AgentConfig], name: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=rf"{kind.__name__}\.{name} must be .*; received {value!r}"):
-        kind(**{name: value})
+@pytest.mark.parametrize(("name", "value"), CASES)
+def test_bad_hyper_parameters_are_named(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=rf"AgentConfig\.{name} must be .*; received {value!r}"):
+        AgentConfig(**{name: value})
 
 
-@pytest.mark.parametrize("kind", BAD)
-def test_every_field_is_checked_frozen_and_described(kind: type[AgentConfig]) -> None:
-    config = kind()
-    assert set(BAD[kind]) == {field.name for field in fields(config)} - {"gradient_checkpointing"}
+def test_every_field_is_checked_frozen_and_described() -> None:
+    config = AgentConfig()
+    assert set(BAD) == {field.name for field in fields(config)}
     assert all(f"{field.name} = {getattr(config, field.name)!r}" in describe(config) for field in fields(config))
     with pytest.raises(AttributeError):
         config.n_critic = 3  # type: ignore[misc]
 
 
-def test_the_ends_of_the_ranges_are_allowed() -> None:
-    config = PolicyGradientConfig(
-        learning_rate=0, minibatch_size=1, max_grad_norm=None, ema_decay=0, gae_lambda=0, group_size=2
-    )
-    assert (config.minibatch_size, config.group_size) == (1, 2)
-    assert PathwiseConfig(backprop_steps=1).backprop_steps == 1
+@dataclass(frozen=True)
+class OtherConfig(AgentConfig):
+    weight: float = 1.0
 
 
-@pytest.mark.parametrize("option", ["baseline", "advantage_normalization"])
-def test_groups_need_a_size(option: str) -> None:
-    with pytest.raises(ValueError, match=rf"{option}='group'.*but group_size is None. Give group_size"):
-        PolicyGradientConfig(**{option: "group"})  # type: ignore[arg-type]
-    assert PolicyGradientConfig(**{option: "group"}, group_size=4).group_size == 4  # type: ignore[arg-type]
+def test_a_configuration_of_its_class_passes_and_none_stays_none() -> None:
+    config = OtherConfig(weight=2.0)
+    assert checked_config(config, OtherConfig, "Mine") is config
+    assert checked_config(None, OtherConfig, "Mine") is None
 
 
-# --- the table -------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("other", [AgentConfig(), 3, "sft_pg"])
+def test_another_class_is_refused_in_words(other: Any) -> None:
+    received = f"Mine takes a OtherConfig; received a {type(other).__name__}.*make a OtherConfig.*Mine.default_config"
+    with pytest.raises(TypeError, match=received):
+        checked_config(other, OtherConfig, "Mine")
+    with pytest.raises(TypeError, match="takes a AgentConfig; received a OtherConfig"):
+        checked_config(OtherConfig(), AgentConfig, "Mine")  # its own fields would be lost when the run is loaded
 
 
-def test_every_row_names_an_agent_that_takes_its_configuration() -> None:
-    assert set(AGENTS) <= set(PRESETS)
-    for row in PRESETS.values():
-        assert type(row.config) is agent_class(row.agent).config_class
-        assert row.source
-
-
-@pytest.mark.parametrize("name", AGENTS)
-def test_an_agent_is_its_module_its_class_and_its_row(name: str) -> None:
-    kind = agent_class(name)
-    assert kind.name == name and kind is getattr(import_module(f"agents.algorithms.{name}"), AGENTS[name])
-    assert getattr(agents, AGENTS[name]) is kind
-    assert kind.default_config() == PRESETS[name].config == preset(name)
-
-
-def test_rows_differ() -> None:
-    rows = [(row.agent, row.config) for row in PRESETS.values() if type(row.config) is PolicyGradientConfig]
-    assert len({config for _, config in rows}) == len(rows)
-
-
-def test_a_row_with_changes_leaves_the_row_alone() -> None:
-    assert preset("dpok", kl_coef=0.5).kl_coef == 0.5
-    assert preset("dpok").kl_coef == PRESETS["dpok"].config.kl_coef != 0.5
-
-
-def test_unknown_names_list_the_names_there_are(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"Unknown algorithm 'ppo'.*'sft_pg_paper'"):
-        preset("ppo")
-    with pytest.raises(ValueError, match=r"Unknown agent 'sft_pg_paper'.*'pathwise'"):
-        agent_class("sft_pg_paper")
-    path = make_critic("energy", (2,)).save(tmp_path / "critic")
-    with pytest.raises(CheckpointError, match=r"holds no agent; agents are .*'dxdp'"):
-        load_agent(path)
-
-
-def test_the_package_says_what_it_offers() -> None:
-    assert all(getattr(agents, name) is not None for name in agents.__all__)
-    assert set(agents.__all__) <= set(dir(agents))
-    with pytest.raises(AttributeError, match=r"no attribute 'PPO'; it offers .*SFTPG"):
-        _ = agents.PPO
+def test_a_dict_is_refused_with_the_words_to_write() -> None:
+    with pytest.raises(TypeError, match=r"received a dict.*write OtherConfig\(\*\*config\)"):
+        checked_config({"weight": 2.0}, OtherConfig, "Mine")

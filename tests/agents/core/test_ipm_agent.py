@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from agents.algorithms.config import PolicyGradientConfig
+from agents.algorithms.policy_gradient import SFTPG, step_advantages, transitions
 from agents.algorithms.presets import PRESETS
-from agents.algorithms.sft_pg import SFTPG
 from agents.core.config import Schedule
+from agents.core.learning import prepare
 from agents.core.losses import Metrics
 from agents.core.rollout import Trajectories, concatenated
 from agents.core.sanity import LIMITS
@@ -30,7 +31,7 @@ def started(agent: SFTPG) -> SFTPG:
 
 def step(agent: SFTPG, newest: Trajectories) -> Metrics:
     """The first step on theta of an iteration."""
-    return agent._update_policy(newest, agent.advantages(newest), first=True)
+    return agent.update_policy(newest, agent.advantages(newest), first=True)
 
 
 def record_calls(agent: SFTPG, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -45,7 +46,7 @@ def record_calls(agent: SFTPG, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         monkeypatch.setattr(agent, name, recorded)
 
-    for name in ("_rollout", "_update_critic", "_update_value", "_update_policy"):
+    for name in ("rollout", "update_critic", "update_value", "update_policy"):
         spy(name)
     return calls
 
@@ -57,7 +58,7 @@ def test_the_order_of_algorithm_1(
     agent = make_agent(replace(SMALL, n_critic=n_critic, n_generator=n_generator))
     calls = record_calls(agent, monkeypatch)
     agent.learn(1)
-    assert calls == ["_rollout", "_update_critic", "_update_value"] * n_critic + ["_update_policy"] * n_generator
+    assert calls == ["rollout", "update_critic", "update_value"] * n_critic + ["update_policy"] * n_generator
     assert agent.num_timesteps == 3 * 8 * n_critic
     assert agent.average.n_averaged == n_generator
 
@@ -74,7 +75,7 @@ def test_the_paper_preset(make_agent: MakeAgent, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(agent.policy, "forward", spy)
     agent.learn(1)
-    assert calls == ["_rollout", "_update_critic", "_update_value"] * 5 + ["_update_policy"]
+    assert calls == ["rollout", "update_critic", "update_value"] * 5 + ["update_policy"]
     assert sizes == [128] * 10 * 5 + [128]  # 50 steps of 128 environments, then one minibatch of 128 transitions
     assert agent.policy_optimizer.param_groups[0]["lr"] == 5e-5
     assert agent.value_optimizer.param_groups[0]["lr"] == 1e-3
@@ -84,28 +85,28 @@ def test_the_paper_preset(make_agent: MakeAgent, monkeypatch: pytest.MonkeyPatch
 
 def test_rollouts_in_the_buffer_hold_no_graph(make_agent: MakeAgent, monkeypatch: pytest.MonkeyPatch) -> None:
     agent, seen = make_agent(), list[tuple[Trajectories, Tensor]]()
-    update = agent._update_policy
+    update = agent.update_policy
 
     def spy(batch: Trajectories, advantage: Tensor, first: bool) -> Metrics:
         seen.append((batch, advantage))
         return update(batch, advantage, first)
 
-    monkeypatch.setattr(agent, "_update_policy", spy)
+    monkeypatch.setattr(agent, "update_policy", spy)
     agent.learn(1)
     ((batch, advantage),) = seen
-    assert batch.xs.shape == (4, 16, 2) and batch.log_prob.shape == advantage.shape == (3, 16)  # both rollouts
-    assert all(t.grad_fn is None and not t.requires_grad for t in (*batch, advantage))
-    assert not any(t.requires_grad for t in agent._transitions(batch, advantage))
+    assert batch.xs.shape == (4, 16, 2) and batch.scored.shape == advantage.shape == (3, 16)  # both rollouts
+    assert all(t.grad_fn is None and not t.requires_grad for t in (batch.xs, batch.scored, advantage))
+    assert not any(t.requires_grad for t in transitions(agent, batch, advantage))
 
 
 def test_a_minibatch_is_drawn_from_all_rollouts_without_replacement(make_agent: MakeAgent) -> None:
     agent = started(make_agent(replace(SMALL, minibatch_size=47, gae_lambda=1.0)))
-    batch = concatenated([agent._rollout(), agent._rollout()])
-    x, x_next, k, advantage, log_prob = agent._transitions(batch, agent.advantages(batch))
+    batch = concatenated([agent.rollout(), agent.rollout()])
+    x, x_next, k, advantage, log_prob = transitions(agent, batch, step_advantages(agent, batch))
     assert x.shape == x_next.shape == (47, 2) and k.shape == advantage.shape == log_prob.shape == (47,)
     xs = batch.xs
     with torch.no_grad():
-        expected = agent.envs.critic(xs[-1]) - agent.value(xs[:-1], agent.rows)
+        expected = agent.critic(xs[-1]) - agent.value(xs[:-1], agent.steps)
         assert torch.allclose(agent.policy(x, k).log_prob(x_next), log_prob, atol=1e-3)
     found = [(int(row), (xs[row] == point).all(-1).nonzero().item()) for point, row in zip(x, k, strict=True)]
     assert len(set(found)) == 47  # of 2 * 8 * 3 = 48
@@ -117,8 +118,8 @@ def test_a_minibatch_is_drawn_from_all_rollouts_without_replacement(make_agent: 
 @pytest.mark.parametrize("size", [None, 48, 1000])
 def test_a_minibatch_as_large_as_the_buffer_is_the_whole_buffer(make_agent: MakeAgent, size: int | None) -> None:
     agent = started(make_agent(replace(SMALL, minibatch_size=size)))
-    batch = concatenated([agent._rollout(), agent._rollout()])
-    x, _, k, advantage, _ = agent._transitions(batch, agent.advantages(batch))
+    batch = concatenated([agent.rollout(), agent.rollout()])
+    x, _, k, advantage, _ = transitions(agent, batch, step_advantages(agent, batch))
     assert x.shape == (3, 16, 2) and k.shape == (3, 1) and advantage.shape == (3, 16)
 
 
@@ -141,7 +142,7 @@ def test_negative_control_a_policy_that_changes_after_the_rollout_is_reported(
     make_agent: MakeAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     agent = make_agent()
-    rollout = agent._rollout
+    rollout = agent.rollout
 
     def rollout_and_change() -> Trajectories:
         trajectories = rollout()
@@ -150,7 +151,7 @@ def test_negative_control_a_policy_that_changes_after_the_rollout_is_reported(
                 weight.mul_(1.05)
         return trajectories
 
-    monkeypatch.setattr(agent, "_rollout", rollout_and_change)
+    monkeypatch.setattr(agent, "rollout", rollout_and_change)
     messages = learned_with_warnings(agent)
     assert len(messages) == 1  # it is broken in both iterations, and said once
     assert "train/ratio_error" in messages[0] and "changed the policy between rollout and update" in messages[0]
@@ -188,7 +189,7 @@ def test_the_step_sizes_follow_the_schedule(make_agent: MakeAgent, schedule: Sch
 
 def test_the_gradient_norm_is_reported_as_it_was_and_clipped(make_agent: MakeAgent) -> None:
     agent = started(make_agent(replace(SMALL, max_grad_norm=1e-3)))
-    metrics = step(agent, agent._rollout())
+    metrics = step(agent, agent.rollout())
     clipped = torch.stack([w.grad.norm() for w in agent.policy.parameters() if w.grad is not None]).norm()
     assert float(metrics["grad_norm"]) > 2e-3
     assert float(clipped) == pytest.approx(1e-3, rel=1e-3)
@@ -202,12 +203,12 @@ def test_every_critic_at_one_and_two_steps(make_agent: MakeAgent, critic: str, n
     agent = make_agent(num_steps=num_steps, critic=critic)
     agent.learn(3 * num_steps * 16, log_interval=1)
     assert agent.sample(5).shape == (5, 2) and agent.sample(5).isfinite().all()
-    assert isinstance(agent.envs.critic, Critic) and agent.envs.critic.name == critic
+    assert isinstance(agent.critic, Critic) and agent.critic.name == critic
 
 
 def test_a_single_environment_with_a_single_step_has_finite_metrics(make_agent: MakeAgent) -> None:
     agent = make_agent(replace(SMALL, n_critic=1), num_steps=1, num_envs=1)
-    agent._set_up(1, None, None, True, False)
+    prepare(agent, 1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         metrics = agent.iterate()

@@ -29,7 +29,7 @@ def started(agent: IPMAgent) -> IPMAgent:
 
 def step(agent: IPMAgent, newest: Trajectories) -> Metrics:
     """The first step on theta of an iteration."""
-    return agent._update_policy(newest, agent.advantages(newest), first=True)
+    return agent.update_policy(newest, agent.advantages(newest), first=True)
 
 
 def modules(agent: IPMAgent) -> dict[str, nn.Module]:
@@ -37,7 +37,7 @@ def modules(agent: IPMAgent) -> dict[str, nn.Module]:
     return {
         "policy": agent.policy,
         "value": agent.value,
-        "critic": agent.envs.critic,
+        "critic": agent.critic,
         "pretrained": agent.pretrained,
     }
 
@@ -64,17 +64,17 @@ def test_every_update_reaches_its_own_network_alone(
 ) -> None:
     config = small_config(algo, std="learned", kl_coef=0.01)
     agent = started(make_agent(config, critic=make_critic(critic, (2,)), algo=algo))
-    newest = agent._rollout()
-    assert moved_by(agent, lambda: agent._update_value(newest, agent._score(newest))) == ({"value"}, {"value"})
-    assert moved_by(agent, lambda: agent._update_critic(newest)) == ({"critic"}, {"critic"})
+    newest = agent.rollout()
+    assert moved_by(agent, lambda: agent.update_value(newest, agent.score(newest))) == ({"value"}, {"value"})
+    assert moved_by(agent, lambda: agent.update_critic(newest)) == ({"critic"}, {"critic"})
     assert moved_by(agent, lambda: step(agent, newest)) == ({"policy"}, {"policy"})
-    assert moved_by(agent, lambda: agent._rollout()) == (set(), set())
+    assert moved_by(agent, lambda: agent.rollout()) == (set(), set())
 
 
 def test_the_gradient_penalty_moves_the_critic_alone(make_agent: MakeAgent) -> None:
     agent = started(make_agent(critic=make_critic("gradient_penalty", (2,))))
-    newest = agent._rollout()
-    assert moved_by(agent, lambda: agent._update_critic(newest)) == ({"critic"}, {"critic"})
+    newest = agent.rollout()
+    assert moved_by(agent, lambda: agent.update_critic(newest)) == ({"critic"}, {"critic"})
 
 
 def test_looking_changes_neither_weights_nor_gradients(make_agent: MakeAgent) -> None:
@@ -99,7 +99,7 @@ def unreached(module: nn.Module) -> list[str]:
 @pytest.mark.parametrize("algo", AGENTS)
 def test_every_weight_of_the_sampler_is_reached(make_agent: MakeAgent, small_config: SmallConfig, algo: str) -> None:
     agent = started(make_agent(small_config(algo, std="learned"), algo=algo))
-    step(agent, agent._rollout())
+    step(agent, agent.rollout())
     assert unreached(agent.policy) == []
     ratio = agent.policy.log_std_ratio
     assert ratio is not None and ratio.grad is not None and bool(ratio.grad.all())  # of every step
@@ -107,9 +107,9 @@ def test_every_weight_of_the_sampler_is_reached(make_agent: MakeAgent, small_con
 
 def test_every_weight_of_value_and_critic_is_reached(make_agent: MakeAgent) -> None:
     agent = started(make_agent())
-    newest = agent._rollout()
-    agent._update_critic(newest), agent._update_value(newest, agent._score(newest))
-    assert unreached(agent.value) == unreached(agent.envs.critic) == []
+    newest = agent.rollout()
+    agent.update_critic(newest), agent.update_value(newest, agent.score(newest))
+    assert unreached(agent.value) == unreached(agent.critic) == []
 
 
 def test_negative_control_a_policy_that_is_not_a_copy_moves_the_pretrained_network(make_agent: MakeAgent) -> None:
@@ -117,7 +117,7 @@ def test_negative_control_a_policy_that_is_not_a_copy_moves_the_pretrained_netwo
     assert isinstance(agent.pretrained, nn.Module)
     agent.policy = DenoisingPolicy(agent.pretrained.requires_grad_(), agent.policy.table)
     agent.policy_optimizer = torch.optim.Adam(agent.policy.parameters())
-    assert moved_by(agent, lambda: step(agent, agent._rollout()))[0] == {"policy", "pretrained"}
+    assert moved_by(agent, lambda: step(agent, agent.rollout()))[0] == {"policy", "pretrained"}
 
 
 def test_a_critic_that_is_not_trained_stays(make_agent: MakeAgent) -> None:
@@ -128,12 +128,12 @@ def test_a_critic_that_is_not_trained_stays(make_agent: MakeAgent) -> None:
 
 def test_the_value_error_reaches_the_baseline_critic_through_its_penalty(make_agent: MakeAgent) -> None:
     agent = started(make_agent(critic=BaselineCritic((2,), width=16)))
-    penalty = agent._value_penalty(agent._rollout())
+    penalty = agent.value_penalty(agent.rollout())
     assert penalty is not None
     scores = torch.linspace(-1, 1, 8).requires_grad_()
     penalty(scores).backward()
     assert scores.grad is not None and float(scores.grad.abs().min()) > 0
-    assert make_agent()._value_penalty(agent._rollout()) is None  # the other critics have regularisers of their own
+    assert make_agent().value_penalty(agent.rollout()) is None  # the other critics have regularisers of their own
 
 
 @pytest.mark.parametrize(("critic", "waits"), [("baseline", False), ("energy", True)])
@@ -141,18 +141,18 @@ def test_v_regresses_the_newest_critic_unless_they_descend_together(
     make_agent: MakeAgent, monkeypatch: pytest.MonkeyPatch, critic: str, waits: bool
 ) -> None:
     agent = started(make_agent(critic=critic))
-    newest, taken = agent._rollout(), list[Tensor]()
-    update = agent._update_value
+    newest, taken = agent.rollout(), list[Tensor]()
+    update = agent.update_value
 
     def spy(batch: Trajectories, score: Tensor) -> Metrics:
         taken.append(score)
         metrics: Metrics = update(batch, score)
         return metrics
 
-    monkeypatch.setattr(agent, "_update_value", spy)
-    before = agent._score(newest)
-    agent._teach(newest)
-    after = agent._score(newest)
+    monkeypatch.setattr(agent, "update_value", spy)
+    before = agent.score(newest)
+    agent.teach(newest)
+    after = agent.score(newest)
     assert not torch.equal(before, after)
     assert torch.equal(taken[0], after if waits else before)
 
@@ -160,9 +160,9 @@ def test_v_regresses_the_newest_critic_unless_they_descend_together(
 @pytest.mark.parametrize("weight", [0.0, 0.5, 10.0])
 def test_value_loss_weight_scales_the_penalty(make_agent: MakeAgent, weight: float) -> None:
     agent = started(make_agent(replace(SMALL, value_loss_weight=weight), critic=BaselineCritic((2,), width=16)))
-    newest, scores = agent._rollout(), torch.linspace(-1, 1, 8)
-    penalty = agent._value_penalty(newest)
+    newest, scores = agent.rollout(), torch.linspace(-1, 1, 8)
+    penalty = agent.value_penalty(newest)
     assert penalty is not None
     with torch.no_grad():
-        expected = weight * (agent.value(newest.xs[:-1], agent.rows) - scores).square().mean()
+        expected = weight * (agent.value(newest.xs[:-1], agent.steps) - scores).square().mean()
     assert float(penalty(scores)) == pytest.approx(float(expected), rel=1e-6)

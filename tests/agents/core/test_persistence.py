@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from agents.algorithms.config import PolicyGradientConfig
-from agents.algorithms.sft_pg import SFTPG
+from agents.algorithms.policy_gradient import SFTPG
 from agents.core.persistence import versions
 from diffusion_env.checkpoints import CheckpointError, load_checkpoint
 from diffusion_env.critics import make_critic
@@ -36,7 +36,7 @@ def test_a_round_trip_keeps_samples_actions_and_settings(agent: SFTPG, tmp_path:
     fresh = SFTPG(config=CONFIG, num_envs=8, env_kwargs=agent.env_kwargs, seed=3)
     assert not torch.equal(fresh.sample(20, seed=5), agent.sample(20, seed=5))  # negative control: untrained
     x = torch.randn(20, 2)
-    assert torch.equal(loaded.envs.critic(x), agent.envs.critic(x))
+    assert torch.equal(loaded.envs.critic(x), agent.critic(x))
 
 
 def test_the_header_says_what_the_agent_is(agent: SFTPG, tmp_path: Path) -> None:

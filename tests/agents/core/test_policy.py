@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Independent, Normal
 
-from agents.algorithms.sft_pg import SFTPG
-from agents.core.policy import DenoisingPolicy, all_rows
+from agents.algorithms.policy_gradient import SFTPG
+from agents.core.policy import DenoisingPolicy, all_steps
 from agents.core.value import ValueNet
 from diffusion_env.denoisers.mlp import EpsMLP
 from diffusion_env.samplers.denoiser import Denoiser
@@ -42,11 +42,11 @@ def test_log_prob_is_the_summed_normal_of_the_table_row(shape: tuple[int, ...], 
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_all_rows_at_once_equal_row_by_row(shape: tuple[int, ...]) -> None:
+def test_all_steps_at_once_equal_step_by_step(shape: tuple[int, ...]) -> None:
     policy, xs = policy_of(shape), random(5, 6, *shape)  # (K + 1, B, *shape)
-    rows = all_rows(4, torch.device("cpu"))
+    steps = all_steps(4, torch.device("cpu"))
     with torch.no_grad():
-        whole = policy(xs[:-1], rows).log_prob(xs[1:])
+        whole = policy(xs[:-1], steps).log_prob(xs[1:])
         single = torch.stack([policy(xs[k], k).log_prob(xs[k + 1]) for k in range(4)])
         mixed = policy(xs[[2, 0], [1, 3]], torch.tensor([2, 0])).log_prob(xs[[3, 1], [1, 3]])
     assert whole.shape == (4, 6)
@@ -107,19 +107,24 @@ def test_the_policy_uses_the_module_given_and_refuses_what_cannot_be_trained() -
         DenoisingPolicy(formula, table)  # type: ignore[arg-type]
 
 
-def test_scoring_a_noiseless_row_is_an_error(make_agent: MakeAgent) -> None:
+def test_a_step_without_noise_cannot_be_scored() -> None:
+    network, table = EpsMLP((2,), SCHEDULE, width=16, depth=1), make_table("ddim", SCHEDULE, 3)
+    policy = DenoisingPolicy(network, table)
+    assert policy.noiseless_steps == [0, 1, 2]
     with pytest.raises(ValueError, match="std is 0"):
-        make_agent(sampler="ddim").learn(24)
+        policy(torch.zeros(4, 2), 1).log_prob(torch.zeros(4, 2))
+    assert DenoisingPolicy(network, table, min_std=0.1).noiseless_steps == []
+    assert policy_of((2,)).noiseless_steps == []
 
 
 @pytest.mark.parametrize("num_steps", [1, 3])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_value_has_one_number_per_state(shape: tuple[int, ...], num_steps: int) -> None:
     value = ValueNet(shape, num_steps, 16, 2, torch.Generator().manual_seed(0))
-    rows = all_rows(num_steps, torch.device("cpu"))
+    steps = all_steps(num_steps, torch.device("cpu"))
     xs = random(num_steps, 6, *shape)
     with torch.no_grad():
-        whole = value(xs, rows)
+        whole = value(xs, steps)
         assert whole.shape == (num_steps, 6)
         single = torch.stack([value(xs[k], torch.tensor(k)) for k in range(num_steps)])
     assert torch.allclose(whole, single, atol=1e-5)

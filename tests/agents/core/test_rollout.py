@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from agents.algorithms.sft_pg import SFTPG
-from agents.core.policy import all_rows
+from agents.algorithms.policy_gradient import SFTPG
+from agents.core.policy import all_steps
 from agents.core.rollout import Trajectories, collect
 from diffusion_env.denoisers.mlp import EpsMLP
 from diffusion_env.samplers.schedules import make_schedule
@@ -56,14 +56,14 @@ def test_evaluation_uses_the_training_table_and_network(make_agent: MakeAgent) -
 def test_the_ratio_is_one_before_an_update(make_agent: MakeAgent, num_steps: int) -> None:
     agent = make_agent(num_steps=num_steps)
     _, trajectories, _ = rollout(agent)
-    rows = all_rows(num_steps, agent.device)
+    steps = all_steps(num_steps, agent.device)
 
     def ratio() -> Tensor:
         with torch.no_grad():
-            now = agent.policy(trajectories.xs[:-1], rows).log_prob(trajectories.xs[1:])
-        return (now - trajectories.log_prob).exp()
+            now = agent.policy(trajectories.xs[:-1], steps).log_prob(trajectories.xs[1:])
+        return (now - trajectories.scored).exp()
 
-    assert trajectories.log_prob.shape == (num_steps, 8)
+    assert trajectories.scored.shape == (num_steps, 8)
     assert torch.allclose(ratio(), torch.ones(num_steps, 8), rtol=0, atol=1e-3)
     with torch.no_grad():
         for weight in agent.policy.parameters():
@@ -74,7 +74,7 @@ def test_the_ratio_is_one_before_an_update(make_agent: MakeAgent, num_steps: int
 def test_a_rollout_carries_no_graph(make_agent: MakeAgent) -> None:
     agent = make_agent()
     _, trajectories, following = rollout(agent)
-    for tensor in (trajectories.xs, trajectories.log_prob, trajectories.x0, following):
+    for tensor in (trajectories.xs, trajectories.scored, trajectories.x0, following):
         assert tensor.grad_fn is None and not tensor.requires_grad and not tensor.is_inference()
     law = agent.policy(trajectories.xs[0], 0)
     assert law.log_prob(trajectories.xs[1]).grad_fn is not None  # negative control: the policy itself makes one

@@ -58,7 +58,7 @@ def interrupt() -> bool:
 def test_evaluation_does_not_disturb_the_run(small_world: World) -> None:
     plain, watched, other = (make_agent(small_world, seed) for seed in (0, 0, 1))
     plain.learn(4 * ITERATION)
-    watched.learn(4 * ITERATION, SamplerEvaluation(1, num_samples=50))
+    watched.learn(4 * ITERATION, SamplerEvaluation(ITERATION, num_samples=50))
     other.learn(4 * ITERATION)
     assert equal(weights(plain), weights(watched))
     assert torch.equal(plain.sample(3), watched.sample(3))
@@ -68,7 +68,7 @@ def test_evaluation_does_not_disturb_the_run(small_world: World) -> None:
 def test_evaluation_is_logged_over_time(small_world: World, tmp_path: Path) -> None:
     agent, folder = make_agent(small_world), RunFolder.create(tmp_path / "run", {})
     agent.set_logger(folder.logger())
-    evaluation = SamplerEvaluation(2, num_samples=50)
+    evaluation = SamplerEvaluation(2 * ITERATION, num_samples=50)
     agent.learn(5 * ITERATION, evaluation)
     agent.logger.close()
     steps = [i * ITERATION for i in (0, 2, 4, 5)]  # the start, every second iteration, the end
@@ -91,8 +91,8 @@ def test_sw2_sees_a_sampler_that_is_off(small_world: World) -> None:
         return data.to_data(data.sample(n, torch.Generator().manual_seed(seed), held_out=True))
 
     right, wrong = (
-        SamplerEvaluation(1, 200, sample=held_out),
-        SamplerEvaluation(1, 200, sample=lambda n, seed: held_out(n, seed) + data.scale),
+        SamplerEvaluation(ITERATION, 200, sample=held_out),
+        SamplerEvaluation(ITERATION, 200, sample=lambda n, seed: held_out(n, seed) + data.scale),
     )
     agent.learn(ITERATION, [right, wrong])
     assert right.history[0].sw2 < 0.3 * data.scale < 0.6 * data.scale < wrong.history[0].sw2
@@ -104,15 +104,15 @@ def test_curves_use_points_that_no_table_uses() -> None:
 
 
 def test_a_diverged_sampler_is_named(small_world: World) -> None:
-    evaluation = SamplerEvaluation(1, 50, sample=lambda n, seed: torch.full((n, 2), float("nan")))
-    with pytest.raises(FloatingPointError, match="50 of 50 samples are NaN or infinite in iteration 0"):
+    evaluation = SamplerEvaluation(ITERATION, 50, sample=lambda n, seed: torch.full((n, 2), float("nan")))
+    with pytest.raises(FloatingPointError, match="50 of 50 samples are NaN or infinite after 0 environment steps"):
         make_agent(small_world).learn(ITERATION, evaluation)
 
 
 def test_evaluation_serves_stable_baselines3(small_world: World, tmp_path: Path) -> None:
     env = gym.make("DDPMShortcut-v0", **small_world)
     dataset: Dataset = env.unwrapped.dataset  # type: ignore[attr-defined]
-    evaluation = SamplerEvaluation(1, 50, sample=lambda n, seed: dataset.fresh(n, seed), dataset=dataset)
+    evaluation = SamplerEvaluation(8, 50, sample=lambda n, seed: dataset.fresh(n, seed), dataset=dataset)
     model = PPO("MultiInputPolicy", env, n_steps=8, batch_size=8, n_epochs=1, device="cpu")
     model.set_logger(configure(str(tmp_path), ["json"]))
     model.learn(16, [evaluation, SamplerProgressBar(evaluation)])
@@ -150,11 +150,11 @@ def iteration_in(folder: Path) -> int:
 def test_a_killed_run_goes_on_exactly(small_world: World, tmp_path: Path) -> None:
     whole = make_agent(small_world).learn(7 * ITERATION)
     with pytest.raises(KeyboardInterrupt):
-        make_agent(small_world).learn(7 * ITERATION, [Checkpoint(tmp_path, 2), At(5, interrupt)])
+        make_agent(small_world).learn(7 * ITERATION, [Checkpoint(tmp_path, 2 * ITERATION), At(5, interrupt)])
     assert iteration_in(tmp_path) == 4  # nothing is written in the middle of iteration 5
     resumed = SFTPG.load(tmp_path / "checkpoint")
     before = weights(resumed)
-    resumed.resume(Checkpoint(tmp_path, 2))
+    resumed.resume(Checkpoint(tmp_path, 2 * ITERATION))
     assert equal(weights(resumed), weights(whole))
     assert torch.equal(resumed.sample(5), whole.sample(5))
     assert not equal(before, weights(whole))  # negative control: there was something left to do
@@ -163,13 +163,13 @@ def test_a_killed_run_goes_on_exactly(small_world: World, tmp_path: Path) -> Non
 
 def test_a_run_killed_in_its_first_iteration_can_be_resumed(small_world: World, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        make_agent(small_world).learn(2 * ITERATION, [Checkpoint(tmp_path, 2), At(0, interrupt)])
+        make_agent(small_world).learn(2 * ITERATION, [Checkpoint(tmp_path, 2 * ITERATION), At(0, interrupt)])
     resumed = SFTPG.load(tmp_path / "checkpoint").resume()
     assert equal(weights(resumed), weights(make_agent(small_world).learn(2 * ITERATION)))
 
 
 def test_a_run_stopped_by_a_callback_is_saved(small_world: World, tmp_path: Path) -> None:
-    agent = make_agent(small_world).learn(9 * ITERATION, [Checkpoint(tmp_path, 100), At(5, lambda: False)])
+    agent = make_agent(small_world).learn(9 * ITERATION, [Checkpoint(tmp_path, 100 * ITERATION), At(5, lambda: False)])
     assert iteration_in(tmp_path) == 5
     assert equal(weights(SFTPG.load(tmp_path / "checkpoint")), weights(agent))
 
@@ -189,7 +189,7 @@ def test_a_checkpoint_that_cannot_be_written(small_world: World, tmp_path: Path)
 
 @pytest.mark.parametrize("make", [lambda: SamplerEvaluation(0), lambda: Checkpoint("runs", 0)])
 def test_intervals_below_one_are_refused(make: Callable[[], BaseCallback]) -> None:
-    with pytest.raises(ValueError, match="every_iterations must be an integer >= 1; received 0"):
+    with pytest.raises(ValueError, match="every_timesteps must be an integer >= 1; received 0"):
         make()
 
 
@@ -197,7 +197,7 @@ def test_intervals_below_one_are_refused(make: Callable[[], BaseCallback]) -> No
 
 
 def test_the_bar_shows_the_newest_sw2(small_world: World) -> None:
-    evaluation = SamplerEvaluation(2, num_samples=50)
+    evaluation = SamplerEvaluation(2 * ITERATION, num_samples=50)
     bar = SamplerProgressBar(evaluation)
     make_agent(small_world).learn(4 * ITERATION, [evaluation, bar])
     assert bar.pbar.desc == f"SW2 {evaluation.history[-1].sw2:.4f}: "

@@ -51,7 +51,7 @@ def test_the_start_is_the_pretrained_sampler(world: dict[str, Any], name: str) -
     torch.testing.assert_close(samples.T.cov(), wanted.T.cov(), atol=0.12, rtol=0)
 
 
-def test_rows_prefer_a_mode_and_relabel(world: dict[str, Any]) -> None:
+def test_presets_prefer_a_mode_and_relabel(world: dict[str, Any]) -> None:
     modes = {name: make_sb3(name, NUM_ENVS, world)[1].action_mode for name in SB3_ALGORITHMS}
     assert modes == {"ppo": "step", "a2c": "step", "trpo": "residual", "sac": "residual", "td3": "residual"}
     model, _ = make_sb3("sac", NUM_ENVS, world)

@@ -11,7 +11,7 @@ from stable_baselines3 import PPO, TD3
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import Tensor
 
-from agents.sb3.samplers import sb3_sampler, world_of
+from agents.sb3.samplers import environment_in, sb3_sampler
 from agents.sb3.starts import start_at_pretrained, unit_noise
 from agents.sb3.vec_env import DDPMShortcutVecEnv
 from diffusion_env.samplers.walk import sample as walk_of_the_table
@@ -110,7 +110,7 @@ def test_any_environment_of_sb3_serves(world: dict[str, Any], normalize: bool) -
         env = VecNormalize(env, norm_obs_keys=["x"])
         env.obs_rms["x"].mean = np.array([50.0, 50.0])
     model = make_ppo(env)
-    assert world_of(env).dataset.train is world["dataset"].train
+    assert environment_in(env).dataset.train is world["dataset"].train
     samples = sb3_sampler(model, deterministic=True)(50, 0)
     plain = sb3_sampler(model, deterministic=True)
     assert samples.isfinite().all()
@@ -124,4 +124,4 @@ def test_another_environment_is_refused() -> None:
     with pytest.raises(TypeError, match="received one of CartPoleEnv"):
         sb3_sampler(model)
     with pytest.raises(TypeError, match="received one of NoneType"):
-        world_of(None)
+        environment_in(None)

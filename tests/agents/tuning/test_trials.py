@@ -1,13 +1,16 @@
 """A trial of tuning: what it trains and measures, on seeds of its own, and what counts as diverged."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from agents.core.agent import Agent
+from agents.core.ipm_agent import IPMAgent
+from agents.core.task import Task
 from agents.runs.callbacks import CURVE_SEED
-from agents.tuning.trials import DIVERGED, EVALUATION_SEED, Problem, final_sw2, sb3_keywords, trial_value, untouched_sw2
+from agents.tuning.trials import DIVERGED, EVALUATION_SEED, Problem, final_sw2, trial_value, untouched_sw2
+from diffusion_env.data.dataset import Dataset
 
 MakeProblem = Callable[..., Problem]
 
@@ -21,31 +24,36 @@ def test_a_sampler_that_does_not_learn_is_the_untouched_one(algo: str, problem: 
     assert final_sw2(posed, {"learning_rate": 1e-3}) != same  # negative control
 
 
-def test_every_number_of_steps_is_trained_with_every_seed(problem: MakeProblem) -> None:
-    both = problem(num_steps=(1, 2), seeds=(1_000, 1_001))
-    one, two = (problem(num_steps=(k,), seeds=(1_000, 1_001)) for k in both.num_steps)
+def test_every_number_of_steps_is_trained_with_every_seed(problem: MakeProblem, small_task: Task) -> None:
+    tasks = tuple(replace(small_task, num_steps=k) for k in (1, 2))
+    both = problem(tasks=tasks, seeds=(1_000, 1_001))
+    one, two = (problem(tasks=(task,), seeds=(1_000, 1_001)) for task in tasks)
     assert final_sw2(both, {}) == final_sw2(one, {}) + final_sw2(two, {})
     assert untouched_sw2(both) == untouched_sw2(one) + untouched_sw2(two)
 
 
 def test_every_data_set_is_trained_on_with_the_network_shipped_for_it(problem: MakeProblem) -> None:
-    names = ("moons", "pinwheel")
-    both = problem(env_kwargs={"critic": "energy"}, datasets=names)
-    one, two = (problem(env_kwargs={"critic": "energy"}, datasets=(name,)) for name in names)
+    tasks = tuple(Task(name, 2, num_envs=8) for name in ("moons", "pinwheel"))
+    both, one, two = (problem(tasks=some) for some in (tasks, tasks[:1], tasks[1:]))
     assert final_sw2(both, {}) == final_sw2(one, {}) + final_sw2(two, {})
     assert untouched_sw2(both) == untouched_sw2(one) + untouched_sw2(two)
 
 
 @pytest.mark.parametrize("algo", ["sft_pg", "ppo"])
-def test_what_is_held_counts_as_changed(algo: str, problem: MakeProblem) -> None:
-    held = problem(algo, held={"learning_rate": 1e-2})
-    assert final_sw2(held, {}) == final_sw2(problem(algo), {"learning_rate": 1e-2}) != final_sw2(problem(algo), {})
+def test_what_is_fixed_counts_as_changed(algo: str, problem: MakeProblem) -> None:
+    fixed = problem(algo, fixed={"learning_rate": 1e-2})
+    assert final_sw2(fixed, {}) == final_sw2(problem(algo), {"learning_rate": 1e-2}) != final_sw2(problem(algo), {})
 
 
-@pytest.mark.parametrize("num_steps", [(), (0,), (2, 2)])
-def test_numbers_of_steps_are_different_counts(num_steps: tuple[int, ...], problem: MakeProblem) -> None:
-    with pytest.raises(ValueError, match=r"num_steps must be different numbers >= 1; received"):
-        problem(num_steps=num_steps)
+@pytest.mark.parametrize("tasks", [(), (Task("moons", 2), Task("moons", 2, critic="mmd"))])
+def test_tasks_are_different_in_data_or_steps(tasks: tuple[Task, ...], problem: MakeProblem) -> None:
+    with pytest.raises(ValueError, match=r"must be different in their data sets or in K; received \["):
+        problem(tasks=tasks)
+
+
+def test_a_study_of_objects_cannot_be_written(problem: MakeProblem, gaussian: Dataset) -> None:
+    with pytest.raises(ValueError, match=r"dataset can only be written .*received \['Dataset'\]"):
+        problem(tasks=(Task(gaussian, 2),)).to_json()
 
 
 def test_a_trial_repeats_itself_and_follows_its_seed(problem: MakeProblem) -> None:
@@ -60,12 +68,6 @@ def test_stable_baselines3_is_measured_alike(algo: str, problem: MakeProblem) ->
     assert value == pytest.approx(1.0, rel=0.2)
 
 
-def test_its_step_size_falls_to_zero_as_in_the_rows() -> None:
-    rate = sb3_keywords({"learning_rate": 0.5, "n_epochs": 3})["learning_rate"]
-    assert [rate(left) for left in (1.0, 0.5, 0.0)] == pytest.approx([0.5, 0.25, 0.0])
-    assert sb3_keywords({"n_epochs": 3}) == {"n_epochs": 3}
-
-
 @pytest.mark.parametrize("algo", ["sft_pg", "ppo"])
 def test_divergence_is_a_bad_value(algo: str, problem: MakeProblem) -> None:
     assert final_sw2(problem(algo), {"learning_rate": 1e30}) == [None]
@@ -75,7 +77,7 @@ def test_another_error_is_none(problem: MakeProblem, monkeypatch: pytest.MonkeyP
     def broken(*arguments: Any, **keywords: Any) -> None:
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(Agent, "learn", broken)
+    monkeypatch.setattr(IPMAgent, "learn", broken)
     with pytest.raises(RuntimeError, match="broken"):
         final_sw2(problem(), {})
 
@@ -94,4 +96,4 @@ def test_seeds_of_reported_results_are_refused(seeds: tuple[int, ...], problem: 
 
 def test_unknown_algorithms_are_refused(problem: MakeProblem) -> None:
     with pytest.raises(ValueError, match=r"'alphago'.*pathwise.*td3"):
-        problem("alphago")
+        final_sw2(problem("alphago"), {})

@@ -6,10 +6,8 @@ entry ``"checkpoint"``, a JSON text ``{"sha256": ..., "content": {"structure": .
 name, dtype, shape and bytes of every tensor. Equal states give equal files, byte for byte.
 """
 
-import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,14 +16,14 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
-from torch import Tensor, nn
+from torch import Tensor
+
+from diffusion_env.checkpoints.atomic import CheckpointError, write_atomically
 
 SUFFIX = ".safetensors"
 HEADER_ENTRY = "checkpoint"
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint cannot be written, read, or applied to the object it is meant for."""
+MAX_DEPTH = 64
+"""Levels of nested containers in a state; deeper ones would exhaust the interpreter's stack."""
 
 
 def save_checkpoint(path: str | Path, state: Any, metadata: Mapping[str, Any]) -> Path:
@@ -47,9 +45,8 @@ def save_checkpoint(path: str | Path, state: Any, metadata: Mapping[str, Any]) -
     target = with_suffix(path)
     tensors: dict[str, Tensor] = {}
     content = {"structure": _encode(state, "", tensors), "metadata": _as_json(metadata)}
-    header = json.dumps({"sha256": _digest(content, tensors), "content": content})
-    _write_atomically(target, to_safetensors(tensors, {HEADER_ENTRY: header}))
-    return target
+    header = json.dumps({"sha256": checksum(content, tensors), "content": content})
+    return write_atomically(target, to_safetensors(tensors, {HEADER_ENTRY: header}))
 
 
 def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> tuple[Any, dict[str, Any]]:
@@ -66,17 +63,25 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> tup
     try:
         recorded = json.loads(header or "")
         content, sha256 = recorded["content"], recorded["sha256"]
-    except (ValueError, TypeError, KeyError) as error:
+        structure, metadata = content["structure"], content["metadata"]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise CheckpointError(
             f"{source} is a safetensors file, but its header has no valid {HEADER_ENTRY!r} entry, so "
             "save_checkpoint did not write it or it is damaged; pass a file that save_checkpoint wrote."
         ) from error
-    if _digest(content, tensors) != sha256:
+    if checksum(content, tensors) != sha256:
         raise CheckpointError(
             f"{source} is damaged: its content does not match the checksum stored in it; take another "
             "checkpoint, or copy the file again from where it came."
         )
-    return _decode(content["structure"], tensors, device), content["metadata"]
+    if not isinstance(metadata, dict):
+        raise CheckpointError(f"{source} is damaged: its metadata are of type {type(metadata).__name__}, not a dict.")
+    try:
+        return _decode(structure, dict(tensors), device, MAX_DEPTH), metadata
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise CheckpointError(
+            f"{source} was not written by save_checkpoint: the structure of its state is no structure ({error!r})."
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -123,46 +128,6 @@ def load_object(path: str | Path, kind: str, device: torch.device | str = "cpu")
     return state, Header(kind, name, config, extra)
 
 
-def load_module(module: nn.Module, state_dict: Mapping[str, Any], what: str) -> None:
-    """``module.load_state_dict(state_dict)`` with an error that names tensors and shapes.
-
-    ``what`` says in the error what the state dict is, for example ``"the denoiser of runs/a"``. After an
-    error the module may be partly loaded (torch copies what fits): discard it.
-
-    Raises:
-        CheckpointError: a tensor is missing, not expected, or has another shape.
-    """
-    own = module.state_dict()  # before: loading may replace buffers that change their shape
-    try:
-        module.load_state_dict(state_dict)
-    except RuntimeError as error:
-        reasons = _differences(own, state_dict) or [" ".join(str(error).split())]
-        raise CheckpointError(
-            f"{what} does not fit this {type(module).__name__}: {'; '.join(reasons)}. Build the module with "
-            "the event shape and hidden sizes it was saved with, or pass another checkpoint."
-        ) from error
-
-
-def write_json(path: str | Path, obj: Any) -> Path:
-    """Write ``obj`` as indented JSON, atomically like `save_checkpoint`, and return the path.
-
-    Raises:
-        CheckpointError: the file cannot be written; an older file is left as it was.
-        TypeError: ``obj`` holds something that JSON cannot.
-    """
-    return write_text(path, json.dumps(obj, indent=2) + "\n")
-
-
-def write_text(path: str | Path, text: str) -> Path:
-    """Write ``text`` as UTF-8, atomically like `save_checkpoint`, and return the path.
-
-    Raises CheckpointError where the file cannot be written; an older file is left as it was.
-    """
-    target = Path(path)
-    _write_atomically(target, text.encode())
-    return target
-
-
 def with_suffix(path: str | Path) -> Path:
     """``path`` ending in ``.safetensors``; other dots in the name stay (``run.v1`` is not ``run``)."""
     path = Path(path)
@@ -187,16 +152,23 @@ def _encode(node: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     )
 
 
-def _decode(node: Any, tensors: dict[str, Tensor], device: torch.device | str) -> Any:
-    """Inverse of `_encode`; the copy frees tensors from the file they are mapped from."""
-    if not isinstance(node, dict):
+def _decode(node: Any, tensors: dict[str, Tensor], device: torch.device | str, depth: int) -> Any:
+    """Inverse of `_encode`; the copy frees tensors from the file they are mapped from.
+
+    Each tensor is taken out of ``tensors``, so that a structure that names one a million times fills no memory.
+    """
+    if node is None or isinstance(node, bool | int | float | str):
         return node
-    ((kind, items),) = node.items()
-    if kind == "tensor":
-        return tensors[items].to(device, copy=True)
+    if depth == 0:
+        raise ValueError(f"more than {MAX_DEPTH} levels")
+    ((kind, items),) = node.items() if isinstance(node, dict) else [(type(node).__name__, None)]
+    if kind == "tensor" and isinstance(items, str):
+        return tensors.pop(items).to(device, copy=True)
+    if kind not in ("dict", "list", "tuple") or not isinstance(items, list):
+        raise ValueError(f"an entry of kind {kind!r}")
     if kind == "dict":
-        return {key: _decode(item, tensors, device) for key, item in items}
-    decoded = [_decode(item, tensors, device) for item in items]
+        return {_key(key, "?"): _decode(item, tensors, device, depth - 1) for key, item in items}
+    decoded = [_decode(item, tensors, device, depth - 1) for item in items]
     return decoded if kind == "list" else tuple(decoded)
 
 
@@ -234,7 +206,8 @@ def _as_json(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _digest(content: Any, tensors: dict[str, Tensor]) -> str:
+def checksum(content: Any, tensors: dict[str, Tensor]) -> str:
+    """SHA-256 of the content as JSON and of every tensor's name, dtype, shape and bytes."""
     digest = hashlib.sha256(json.dumps(content).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
@@ -260,39 +233,3 @@ def _read(source: Path) -> tuple[str | None, dict[str, Tensor]]:
             f"{source} cannot be read as a checkpoint ({error}): the file is truncated, damaged, or not a "
             "safetensors file; take another checkpoint, or copy the file again from where it came."
         ) from error
-
-
-def _differences(own: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
-    """What keeps ``given`` from loading into ``own``, one phrase per tensor."""
-    missing = [f"tensor {name!r} is missing from it" for name in own if name not in given]
-    unexpected = [f"tensor {name!r} is not expected" for name in given if name not in own]
-    shapes = [
-        f"tensor {name!r} has shape {tuple(given[name].shape)} where {tuple(tensor.shape)} is expected"
-        for name, tensor in own.items()
-        if isinstance(tensor, Tensor) and name in given and given[name].shape != tensor.shape
-    ]
-    return missing + unexpected + shapes
-
-
-def _write_atomically(target: Path, data: bytes) -> None:
-    """Replace ``target`` by a file of ``data`` in one step; the folder entry is the old or the new file.
-
-    The file is synced before it is renamed, or a power cut could leave the new name on missing bytes.
-    """
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except OSError as error:
-        raise CheckpointError(
-            f"{target} could not be written ({error.strerror or error}); what was there before is unchanged "
-            f"and the unfinished file is removed. Free {len(data)} bytes on that disk, make the folder "
-            "writable, or save to another folder."
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):  # gone after a successful replace; must not hide the first error
-            temporary.unlink()

@@ -15,7 +15,8 @@ from stable_baselines3.common.callbacks import (
 )
 from stable_baselines3.common.monitor import Monitor
 
-from agents.algorithms.sft_pg import SFTPG
+from agents.algorithms.policy_gradient import SFTPG
+from agents.core.learning import prepare
 
 MakeAgent = Callable[..., SFTPG]
 ITERATION = 2 * 3 * 8  # environment steps of make_agent's defaults
@@ -66,10 +67,10 @@ def test_a_callback_that_says_no_stops_at_that_step(make_agent: MakeAgent) -> No
 def test_a_second_learn_keeps_the_critic(make_agent: MakeAgent) -> None:
     agent = make_agent(critic="energy")
     agent.learn(2 * ITERATION, Counter(stop_at=8))
-    weights = [w.clone() for w in agent.envs.critic.parameters()]
-    agent._set_up(1, None, None, True, False)
+    weights = [w.clone() for w in agent.critic.parameters()]
+    prepare(agent, 1)
     assert agent.num_timesteps == 0
-    assert all(torch.equal(w, old) for w, old in zip(agent.envs.critic.parameters(), weights, strict=True))
+    assert all(torch.equal(w, old) for w, old in zip(agent.critic.parameters(), weights, strict=True))
 
 
 def test_max_episodes_counts_finished_samples(make_agent: MakeAgent) -> None:

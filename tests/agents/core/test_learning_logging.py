@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from agents.algorithms.config import PolicyGradientConfig
-from agents.algorithms.sft_pg import SFTPG
+from agents.algorithms.policy_gradient import SFTPG
 
 MakeAgent = Callable[..., SFTPG]
 SMALL = PolicyGradientConfig(n_critic=2, value_width=16, value_depth=1)

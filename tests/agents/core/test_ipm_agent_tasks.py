@@ -11,7 +11,7 @@ import torch
 from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
 
 from agents.algorithms.config import PolicyGradientConfig
-from agents.algorithms.sft_pg import SFTPG
+from agents.algorithms.policy_gradient import SFTPG
 from diffusion_env.critics import EnergyCritic
 from diffusion_env.data.dataset import Dataset
 from diffusion_env.data.named import load_dataset
@@ -59,7 +59,7 @@ def test_other_environments_are_refused(monkeypatch: pytest.MonkeyPatch) -> None
 def test_objects_are_used_and_not_copied(make_agent: MakeAgent, gaussian: Dataset, denoiser: EpsMLP) -> None:
     critic = EnergyCritic((2,), width=16)
     agent = make_agent(critic=critic)
-    assert agent.envs.critic is critic and agent.pretrained is denoiser
+    assert agent.critic is critic and agent.pretrained is denoiser
     assert torch.equal(agent.envs.dataset.train, gaussian.train)
 
 

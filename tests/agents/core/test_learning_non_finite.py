@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from agents.algorithms.sft_pg import SFTPG
+from agents.algorithms.policy_gradient import SFTPG
 from diffusion_env.critics import FrozenCritic
 
 MakeAgent = Callable[..., SFTPG]
@@ -33,7 +33,7 @@ CULPRITS: dict[str, tuple[Callable[[SFTPG], None], str, Any]] = {
     "policy": (lambda agent: fill(agent.policy), "The policy's own action at step 0", None),
     "policy gradient": (spoil_gradient, "policy_grad_norm became", None),
     "value": (lambda agent: fill(agent.value), "value_loss became nan in iteration 1", None),
-    "critic": (lambda agent: fill(agent.envs.critic), "update of the critic 'energy' was refused", None),
+    "critic": (lambda agent: fill(agent.critic), "update of the critic 'energy' was refused", None),
     "reward": (lambda agent: None, "critic_score became nan in iteration", FrozenCritic(frozen_nan, (2,))),
 }
 

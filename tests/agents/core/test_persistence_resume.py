@@ -14,7 +14,9 @@ from stable_baselines3.common.callbacks import BaseCallback
 from torch import Tensor
 
 from agents.algorithms.config import PolicyGradientConfig
-from agents.algorithms.sft_pg import SFTPG
+from agents.algorithms.policy_gradient import SFTPG
+from agents.core.learning import prepare
+from agents.core.persistence import agent_state
 
 CONFIG = PolicyGradientConfig(n_critic=2, value_width=16, value_depth=1, ema_decay=0.5, learning_rate=1e-2)
 NUM_ENVS, ITERATIONS = 8, 6
@@ -63,11 +65,7 @@ def everything(agent: SFTPG) -> dict[str, Any]:
     return dict(
         leaves(
             {
-                "algorithm": agent.state_dict(),
-                "critic": agent.envs.critic.state_dict(),
-                "envs": agent.envs.state_dict(),
-                "generators": [agent.generator.get_state(), agent.sample_generator.get_state()],
-                "counters": [agent.num_timesteps, agent.iteration],
+                **agent_state(agent),
                 "seeded samples": agent.sample(16, seed=7),
                 "next samples": agent.sample(16),
             }
@@ -119,13 +117,14 @@ def test_negative_control_a_checkpoint_without_a_part_ends_elsewhere(
     small_world: World, tmp_path: Path, forgotten: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = everything(new_agent(small_world, "energy").learn(STEPS))
-    load = SFTPG.load_state_dict
+    parts = SFTPG.parts
 
-    def forgetful(self: SFTPG, state: dict[str, Any]) -> None:
-        load(self, {**state, forgotten: self.state_dict()[forgotten]})
+    def without(self: SFTPG) -> dict[str, Any]:
+        return {name: part for name, part in parts.__get__(self).items() if name != forgotten}
 
-    monkeypatch.setattr(SFTPG, "load_state_dict", forgetful)
+    monkeypatch.setattr(SFTPG, "parts", property(without))
     resumed = interrupted(new_agent(small_world, "energy"), tmp_path / "agent")
+    monkeypatch.undo()
     assert differences(everything(resumed), whole)
 
 
@@ -181,9 +180,9 @@ def test_a_save_inside_an_episode_goes_on_with_new_episodes(small_world: World, 
     agent = new_agent(small_world, "energy").learn(STEPS, SaveInside())
     resumed = SFTPG.load(tmp_path / "inside")
     assert resumed.num_timesteps == 7 * NUM_ENVS
-    critic = [w.clone() for w in resumed.envs.critic.parameters()]
-    resumed._set_up(STEPS, None, None, False, False)
-    assert all(torch.equal(w, old) for w, old in zip(resumed.envs.critic.parameters(), critic, strict=True))
+    critic = [w.clone() for w in resumed.critic.parameters()]
+    prepare(resumed, STEPS, reset_num_timesteps=False)
+    assert all(torch.equal(w, old) for w, old in zip(resumed.critic.parameters(), critic, strict=True))
     assert int(resumed.envs.process.k.max()) == 0
     assert resumed.resume().sample(10).isfinite().all()
     assert resumed.num_timesteps >= agent.num_timesteps

@@ -1,0 +1,58 @@
+"""Metrics that cost something and are computed only when they are logged; they change no weight and no draw."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from agents.core.losses import mean_difference_z
+from agents.core.policy import DenoisingPolicy, all_steps
+from diffusion_env.critics import Critic
+from diffusion_env.data.dataset import Dataset
+
+HELD_OUT = 1024
+"""The least number of data points, training and held-out, on which the critic's overfitting is measured; where fewer
+are held out, all of those."""
+
+
+@torch.no_grad()
+def kl_to_pretrained(policy: DenoisingPolicy, pretrained: DenoisingPolicy, xs: Tensor) -> dict[str, float]:
+    """Mean KL in nats from the pretrained step's law at the states xs (K + 1, B, *shape): per step, and their sum.
+
+    Empty where a step has no noise: there is no KL between point masses.
+    """
+    if policy.noiseless_steps:
+        return {}
+    counted = policy.num_evaluations, pretrained.num_evaluations
+    k = all_steps(len(xs) - 1, xs.device)
+    kl = policy(xs[:-1], k).kl(pretrained(xs[:-1], k)).mean(-1)  # (K,)
+    policy.num_evaluations, pretrained.num_evaluations = counted  # a measurement is not training
+    per_step = {f"kl_to_pretrained/step_{step:04d}": value for step, value in enumerate(kl.tolist())}
+    return {**per_step, "train/kl_to_pretrained": float(kl.sum())}
+
+
+@torch.no_grad()
+def critic_diagnostics(critic: Critic, data: Dataset, x0: Tensor, seed: int) -> dict[str, float]:
+    """The critic on data that it never saw, against samples ``x0`` (B, *shape), and its slope; ``seed`` draws the data.
+
+    gap_held_out: mean f(held-out data) - mean f(x0). overfit_z: f on training data above held-out data, in standard
+    errors. lipschitz: the largest measured slope of f.
+    """
+    draws = torch.Generator(x0.device).manual_seed(seed)
+    size = min(max(len(x0), HELD_OUT), len(data.held_out))
+    held_out, seen = (data.sample(size, draws, held_out=held) for held in (True, False))
+    return {
+        "critic/gap_held_out": critic.distance(held_out, x0),
+        "critic/overfit_z": mean_difference_z(critic(seen), critic(held_out)),
+        "critic/lipschitz": critic.lipschitz(held_out),
+    }
+
+
+def weights_without_gradient(optimizer: torch.optim.Adam) -> int:
+    """How many of the optimizer's weight tensors never received a gradient that is not 0.
+
+    Adam's mean squared gradient is read, not the last gradient: that one is 0 in a step where every ratio was clipped.
+    """
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    squares = [optimizer.state.get(weight, {}).get("exp_avg_sq") for weight in weights]
+    return len(squares) - int(torch.stack([square.any() for square in squares if square is not None]).sum())

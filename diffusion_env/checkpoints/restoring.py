@@ -1,0 +1,116 @@
+"""Saved states put back into modules and optimizers, after they were compared with them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diffusion_env.checkpoints.atomic import CheckpointError
+
+
+def load_module(module: nn.Module, state_dict: Mapping[str, Any], what: str) -> None:
+    """``module.load_state_dict(state_dict)`` with an error that names tensors and shapes.
+
+    ``what`` says in the error what the state dict is, for example ``"the denoiser of runs/a"``. After an
+    error the module may be partly loaded (torch copies what fits): discard it.
+
+    Raises:
+        CheckpointError: a tensor is missing, not expected, or has another shape.
+    """
+    own = module.state_dict()  # before: loading may replace buffers that change their shape
+    try:
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(f"it is a {type(state_dict).__name__} and not a dict of tensors")
+        module.load_state_dict(state_dict)
+    except CheckpointError:
+        raise
+    # What is wrong with a forged state shows in many ways, and modules with a state of their own add theirs.
+    except Exception as error:
+        found = _differences(own, state_dict) if isinstance(state_dict, Mapping) else []
+        reasons = found or [" ".join(str(error).split())]
+        raise CheckpointError(
+            f"{what} does not fit this {type(module).__name__}: {'; '.join(reasons)}. Build the module with "
+            "the event shape and hidden sizes it was saved with, or pass another checkpoint."
+        ) from error
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: Any, what: str) -> None:
+    """``optimizer.load_state_dict`` of a copy of ``state``, after it was compared with the parameters.
+
+    A fused optimizer reads its moments where the parameters say they are: moments of another shape or type would end
+    the interpreter and not the call. ``what`` says in the error what the state is.
+
+    Raises:
+        CheckpointError: other groups, parameters or settings than the optimizer's, or a moment that does not fit.
+    """
+    reason = _misfit(optimizer, state)
+    if reason:
+        raise CheckpointError(
+            f"{what} does not fit this {type(optimizer).__name__}: {reason}. Pass another checkpoint."
+        )
+    optimizer.load_state_dict(copy.deepcopy(state))  # it keeps the tensors it is given; two must not share moments
+
+
+def _misfit(optimizer: torch.optim.Optimizer, state: Any) -> str:
+    """What keeps ``state`` from being this optimizer's; "" for nothing."""
+    own = optimizer.state_dict()["param_groups"]
+    if not isinstance(state, dict) or set(state) != {"state", "param_groups"}:
+        return "it is not a dict of 'state' and 'param_groups'"
+    groups, moments = state["param_groups"], state["state"]
+    if not isinstance(groups, list) or not isinstance(moments, dict) or len(groups) != len(own):
+        return f"it does not hold {len(own)} groups of parameters and a dict of moments"
+    for mine, theirs in zip(own, groups, strict=True):
+        if not isinstance(theirs, dict) or theirs.get("params") != mine["params"] or set(theirs) != set(mine):
+            return f"its groups do not hold the parameters {mine['params']} under the settings {sorted(mine)}"
+        changed = [key for key in mine if key not in _MAY_CHANGE and not _same_setting(mine[key], theirs[key])]
+        if changed:
+            return (
+                f"its settings {changed} are {[theirs[key] for key in changed]}, not {[mine[key] for key in changed]}"
+            )
+        if not _is_step_size(theirs.get("lr")):
+            return f"its step size is {theirs.get('lr')!r}"
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    for index, entries in moments.items():
+        if type(index) is not int or not 0 <= index < len(weights) or not isinstance(entries, dict):
+            return f"it has moments of a parameter {index!r}"
+        for name, moment in entries.items():
+            fits = isinstance(moment, Tensor) and moment.dtype == torch.float32
+            if not fits or moment.shape not in (weights[index].shape, torch.Size([])):
+                return f"its {name!r} of parameter {index} is no float32 tensor of shape {tuple(weights[index].shape)}"
+            if (name == "step") != (moment.ndim == 0) and weights[index].ndim > 0:
+                return f"its {name!r} of parameter {index} has shape {tuple(moment.shape)}"
+    return ""
+
+
+_MAY_CHANGE = ("params", "lr", "lr_scale", "initial_lr")
+"""Settings of a group that a run changes, or that are compared apart."""
+
+
+def _same_setting(mine: Any, theirs: Any) -> bool:
+    plain = (list(value) if isinstance(value, tuple) else value for value in (mine, theirs))
+    first, second = plain
+    return type(first) is type(second) and bool(first == second)
+
+
+def _is_step_size(value: Any) -> bool:
+    return isinstance(value, float | int) and not isinstance(value, bool) and 0 <= value < float("inf")
+
+
+def _differences(own: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """What keeps ``given`` from loading into ``own``, one phrase per tensor."""
+    missing = [f"tensor {name!r} is missing from it" for name in own if name not in given]
+    unexpected = [f"tensor {name!r} is not expected" for name in given if name not in own]
+    both = [(name, tensor, given[name]) for name, tensor in own.items() if isinstance(tensor, Tensor) and name in given]
+    kinds = [
+        f"{name!r} is a {type(new).__name__} and no tensor" for name, _, new in both if not isinstance(new, Tensor)
+    ]
+    shapes = [
+        f"tensor {name!r} has shape {tuple(new.shape)} where {tuple(tensor.shape)} is expected"
+        for name, tensor, new in both
+        if isinstance(new, Tensor) and new.shape != tensor.shape
+    ]
+    return missing + unexpected + kinds + shapes

@@ -1,0 +1,209 @@
+"""An algorithm that is not ours: a subclass of the agent in one file, with ``policy_loss`` and nothing else."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+from torch import Tensor
+
+from agents import DDPO, SFTPG, IPMAgent, Pathwise, PathwiseConfig, PolicyGradientConfig
+from agents.core.config import AgentConfig
+from agents.core.learning import prepare
+from agents.core.losses import Loss
+from agents.core.persistence import agent_state
+from agents.core.policy import DenoisingPolicy
+from agents.core.rollout import Trajectories, collect
+from diffusion_env.checkpoints import CheckpointError
+
+Task = dict[str, object]
+CONFIG = AgentConfig(n_critic=2, value_width=16, value_depth=1, ema_decay=0.5)
+ITERATION = 2 * 2 * 8
+
+
+class MyPG(IPMAgent):
+    """REINFORCE with the value baseline."""
+
+    def policy_loss(self, batch: Trajectories, advantage: Tensor | None, first: bool) -> Loss:
+        law = self.policy(batch.xs[:-1], self.steps)
+        loss = -(advantage * law.log_prob(batch.xs[1:])).mean()
+        return loss, {"policy_gradient_loss": loss.detach()}
+
+
+def new(task: Task, cls: type[IPMAgent] = MyPG, config: Any = CONFIG) -> IPMAgent:
+    return cls(config=config, num_envs=8, env_kwargs=task, seed=0)
+
+
+def leaves(node: Any) -> list[Any]:
+    if isinstance(node, dict | list | tuple):
+        return [leaf for item in (node.values() if isinstance(node, dict) else node) for leaf in leaves(item)]
+    return [node]
+
+
+def same(one: IPMAgent, other: IPMAgent) -> bool:
+    """Whether two runs carry the same bits."""
+    pairs = zip(leaves(agent_state(one)), leaves(agent_state(other)), strict=True)
+    return all(torch.equal(a, b) if isinstance(a, Tensor) else a == b for a, b in pairs)
+
+
+class SaveAfterTheFirst(BaseCallback):
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    def _on_rollout_end(self) -> None:
+        if self.num_timesteps == ITERATION:
+            self.model.save(self.path)
+
+    def _on_step(self) -> bool:
+        return True
+
+
+def test_it_has_a_name_a_configuration_and_a_loss(small_world: Task, tmp_path: Path) -> None:
+    assert MyPG.name == "MyPG" and MyPG.config_class is AgentConfig and MyPG.default_config() == AgentConfig()
+    agent = new(small_world)
+    before = agent.sample(9, seed=0)
+    assert agent.learn(2 * ITERATION, SaveAfterTheFirst(tmp_path / "first"), log_interval=1) is agent
+    assert agent.iteration == 2 and agent.num_timesteps == 2 * ITERATION
+    assert not torch.equal(agent.sample(9, seed=0), before)
+    loaded = MyPG.load(tmp_path / "first")
+    assert loaded.iteration == 1 and loaded.config == CONFIG
+    assert not same(loaded, agent)  # negative control: there is an iteration left
+    assert same(loaded.resume(), agent)
+
+
+def test_the_default_advantage_is_the_score_less_its_value(small_world: Task) -> None:
+    agent = new(small_world).learn(1)
+    batch = agent.rollout()
+    with torch.no_grad():
+        expected = agent.critic(batch.x0) - agent.value(batch.xs[:-1], agent.steps)
+    found = agent.advantages(batch)
+    assert found is not None and torch.equal(found, expected) and not found.requires_grad
+
+
+def test_it_learns_what_a_fixed_reward_asks(small_world: Task) -> None:
+    task = {**small_world, "critic": lambda x: x[..., 0], "train_critic": False}
+    config = AgentConfig(n_critic=1, learning_rate=3e-3, ema_decay=0.0)
+
+    def moved(cls: type[IPMAgent]) -> float:
+        agent = cls(config=config, num_envs=64, env_kwargs=task, seed=0)
+        before = agent.sample(500, seed=1)
+        agent.learn(40 * 2 * 64)
+        return float((agent.sample(500, seed=1) - before)[:, 0].mean())
+
+    class Upside(MyPG):
+        def policy_loss(self, batch: Trajectories, advantage: Tensor | None, first: bool) -> Loss:
+            loss, metrics = super().policy_loss(batch, advantage, first)
+            return -loss, metrics
+
+    assert moved(MyPG) > 0.1 and moved(Upside) < -0.1  # negative control: the other sign
+
+
+def test_an_agent_without_a_loss_says_what_to_write(small_world: Task) -> None:
+    class Empty(IPMAgent):
+        pass
+
+    with pytest.raises(NotImplementedError, match=r"Empty has no loss on theta. Write policy_loss\(self, batch"):
+        new(small_world, Empty).learn(1)
+
+
+def test_another_class_is_not_loaded_into_it(small_world: Task, tmp_path: Path) -> None:
+    path = new(small_world).save(tmp_path / "mine")
+    with pytest.raises(CheckpointError, match="holds 'MyPG', but a 'sft_pg' was to be loaded"):
+        SFTPG.load(path)
+
+    class Namesake(IPMAgent):
+        name, config_class = "MyPG", PathwiseConfig
+
+    changed = MyPG(config=AgentConfig(), num_envs=8, env_kwargs=small_world, seed=0).save(tmp_path / "changed")
+    assert Namesake.load(changed).config == PathwiseConfig()  # the fields it knows
+
+    @dataclass(frozen=True)
+    class Smaller(AgentConfig):
+        def __init__(self, n_critic: int = 5) -> None:
+            object.__setattr__(self, "n_critic", n_critic)
+
+    Namesake.config_class = Smaller  # type: ignore[assignment]
+    with pytest.raises(CheckpointError, match=r"The configuration in .* is not a Smaller"):
+        Namesake.load(changed)
+
+
+@pytest.mark.parametrize(
+    ("cls", "config", "message"),
+    [
+        (SFTPG, PathwiseConfig(), "SFTPG takes a PolicyGradientConfig; received a PathwiseConfig"),
+        (DDPO, AgentConfig(), "DDPO takes a PolicyGradientConfig; received a AgentConfig"),
+        (Pathwise, PolicyGradientConfig(), "Pathwise takes a PathwiseConfig; received a PolicyGradientConfig"),
+        (MyPG, PolicyGradientConfig(), "MyPG takes a AgentConfig; received a PolicyGradientConfig"),
+        (MyPG, {"n_critic": 2}, r"MyPG takes a AgentConfig; received a dict.*write AgentConfig\(\*\*config\)"),
+    ],
+)
+def test_another_algorithm_s_configuration_is_refused(
+    small_world: Task, cls: type[IPMAgent], config: Any, message: str
+) -> None:
+    with pytest.raises(TypeError, match=message):
+        new(small_world, cls, config)
+
+
+# --- the other joints ------------------------------------------------------------------------------------------------
+
+
+class FromTheAverage(MyPG):
+    """Its rollouts come from the averaged policy, and it saves a count of its own."""
+
+    class Counter:
+        def __init__(self) -> None:
+            self.steps = 0
+
+        def state_dict(self) -> dict[str, int]:
+            return {"steps": self.steps}
+
+        def load_state_dict(self, state: dict[str, int]) -> None:
+            self.steps = state["steps"]
+
+    def build(self, generator: torch.Generator) -> None:
+        super().build(generator)
+        self.counter = self.Counter()
+
+    @property
+    def behaviour(self) -> DenoisingPolicy:
+        return self.sampler
+
+    def value_target(self, newest: Trajectories, score: Tensor) -> Tensor:
+        return 2 * super().value_target(newest, score)
+
+    def after_step(self) -> None:
+        super().after_step()
+        self.counter.steps += 1
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        return {**super().parts, "counter": self.counter}
+
+
+def test_every_joint_can_be_replaced(small_world: Task, tmp_path: Path) -> None:
+    agent = new(small_world, FromTheAverage).learn(2 * ITERATION)
+    assert isinstance(agent, FromTheAverage) and agent.counter.steps == 2
+    loaded = FromTheAverage.load(agent.save(tmp_path / "agent"))
+    assert loaded.counter.steps == 2
+    prepare(agent, 1)
+    start, state = agent.start().clone(), agent.generator.get_state()
+    newest = agent.rollout()
+    for policy, expected in ((agent.sampler, True), (agent.policy, False)):
+        replay = torch.Generator()
+        replay.set_state(state)
+        agent.envs.reset(options={"x": start})
+        found, _ = collect(agent.envs, policy, start, replay, lambda ended: True)
+        assert found is not None and torch.equal(found.xs, newest.xs) is expected
+    score = agent.score(newest)
+    assert torch.equal(agent.value_target(newest, score), 2 * score.expand(2, -1))
+
+
+def test_the_environments_critic_and_data_are_the_agent_s(make_agent: Callable[..., IPMAgent]) -> None:
+    agent = make_agent()
+    assert agent.critic is agent.envs.critic and agent.dataset is agent.envs.dataset
+    with pytest.raises(AttributeError):
+        agent.critic = None  # type: ignore[misc, assignment]
