@@ -1,4 +1,4 @@
-"""From the keywords of ``gym.make`` to a `DenoisingProcess`, and what the two shells around it share."""
+"""Makes a `DenoisingProcess` from the keywords of ``gym.make``; what the single and the vector environment share."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ from diffusion_env.samplers.schedules import DEFAULT_SCHEDULE, make_schedule
 from diffusion_env.samplers.tables import StepTable
 
 ACTION_BOUND = 10.0
-"""Half-width of the action box; `DDPMShortcutEnv` states how often the pretrained sampler leaves it."""
+"""Half-width of the action box; `DDPMShortcutEnv` says how often the pretrained sampler leaves it."""
 
 RENDER_MODES = ["rgb_array"]
 
 if hasattr(os, "register_at_fork"):  # AsyncVectorEnv forks where Python does
-    # A fork has none of its parent's threads: with more than one to call, torch would wait for them for ever.
+    # A forked process has none of its parent's threads. If torch may use more than one thread, it waits for them there
+    # for ever.
     os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
@@ -61,7 +62,7 @@ def reference_denoiser(denoiser: str | Path | Denoiser | None, data: Dataset) ->
     """The pretrained network on the data's device; None if none is given and none is shipped."""
     if denoiser is None:
         shipped = shipped_weights(data.name)
-        # A user's file may bear the name of a set we ship weights for, but only generated sets are those sets.
+        # A user's file can have the name of a set that we ship weights for; ``draw`` is set for our own sets only.
         if data.draw is None or not shipped.is_file():
             return None
         denoiser = shipped
@@ -102,13 +103,13 @@ def checked_render_mode(render_mode: str | None) -> str | None:
 
 
 class ProcessViews:
-    """What both shells show of their process: the contract's public parts, read-only."""
+    """Public attributes that the single and the vector environment read from their process."""
 
     process: DenoisingProcess
 
     @property
     def critic(self) -> Critic:
-        """The reward f: call it on any samples in network units."""
+        """The reward f: ``critic(x)`` scores samples (*batch, *shape) in network units, (*batch,)."""
         return self.process.critic
 
     @property
@@ -118,7 +119,7 @@ class ProcessViews:
 
     @property
     def table(self) -> StepTable:
-        """The sampler, K rows."""
+        """The step table, K steps."""
         return self.process.table
 
     @property

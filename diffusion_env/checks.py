@@ -1,4 +1,4 @@
-"""What a user hands in while an environment runs: actions and options, refused with errors that teach."""
+"""Checks of what a user gives while an environment runs: actions, starting states, options of a reset."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ START = "options['x']"
 
 
 def tensor_of(what: str, array: Any, shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """A copy of a numpy ``array`` as a tensor; TypeError or ValueError unless it is float32 of that ``shape``.
+    """A copy of a numpy ``array`` (*shape) as a tensor (*shape) on ``device``; ``what`` names it in errors.
 
-    ``what`` names it in the error, as in "The action".
+    Raises TypeError unless it is a float32 array, ValueError unless it has that ``shape``.
     """
     if not isinstance(array, np.ndarray) or array.dtype != np.float32:
         received = f"an array of dtype {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__
@@ -42,7 +42,7 @@ def checked_options(options: dict[str, Any] | None, known: Sequence[str]) -> dic
 
 
 def check_finite_start(start: Tensor) -> None:
-    """ValueError if a starting state that will be used is not finite."""
+    """ValueError if a component of the starting states (n, *shape) is NaN or infinite."""
     if not bool(start.isfinite().all()):
         raise ValueError(
             f"{START} held NaN or infinity where an environment is to start; every component must be finite. Give "
@@ -50,8 +50,35 @@ def check_finite_start(start: Tensor) -> None:
         )
 
 
-def check_largest(largest_action: Tensor) -> None:
-    """ValueError unless the largest magnitude of some actions, NaN where any is, is finite."""
+class ActionCheck:
+    """Refuses actions that are NaN or infinite.
+
+    To read a number from an accelerator, the host must wait until the device has done all its work. So with
+    ``deferred`` a `look` keeps the largest magnitude on the device, and `settle`, once an episode, reads it.
+    """
+
+    def __init__(self, deferred: bool) -> None:
+        """``deferred``: whether to raise in `settle` (accelerators) and not in `look` (CPU)."""
+        self._deferred = deferred
+        self._largest: Tensor | None = None  # () magnitude, NaN if any is: not yet read
+
+    def look(self, action: Tensor) -> None:
+        """Take note of actions of any shape; ValueError if one is not finite and the check is not ``deferred``."""
+        if self._deferred:
+            largest = action.abs().max()
+            self._largest = largest if self._largest is None else torch.maximum(self._largest, largest)
+        # The sum is the fastest test, but finite actions can overflow it: only then each one is looked at.
+        elif not math.isfinite(action.sum().item()):
+            _check_finite(action.abs().max())
+
+    def settle(self) -> None:
+        """ValueError if an action since the last call was not finite and `look` did not raise."""
+        largest, self._largest = self._largest, None
+        if largest is not None:
+            _check_finite(largest)
+
+
+def _check_finite(largest_action: Tensor) -> None:
     if not math.isfinite(largest_action):
         raise ValueError(
             "An action held NaN or infinity; every component must be finite. The policy that produced it has most "
@@ -60,7 +87,7 @@ def check_largest(largest_action: Tensor) -> None:
 
 
 def check_tensor(what: str, values: Tensor, shape: tuple[int, ...]) -> None:
-    """Raise, calling the tensor ``what``, unless it is float32 of ``shape`` (num_envs, *shape)."""
+    """ValueError unless ``values`` have ``shape``, (num_envs, *shape); TypeError unless float32."""
     if values.shape != shape:
         raise ValueError(f"{what} must have shape {shape} (num_envs, *shape); received {tuple(values.shape)}.")
     if values.dtype != torch.float32:

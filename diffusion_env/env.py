@@ -33,15 +33,15 @@ class DDPMShortcutEnv(ProcessViews, gym.Env[Observation, Any]):
 
     ## Description
 
-    A sampler of diffusion models is a table of K rows (`StepTable`), from noise to data:
+    A sampler of a diffusion model is a table of K steps (`StepTable`), from noise to data:
 
         x[k+1] = x_coef[k] * x[k] + eps_coef[k] * eps(x[k], time[k]) + std[k] * z,    z ~ N(0, I)
 
     with eps a pretrained network. Here an agent takes the place of the network and the noise: one denoising step is
-    one environment step, an episode is one sample, and the only reward comes at its end from a critic f, high on data
-    and low on samples, which the environment trains on its finished episodes. Raising the mean return lowers the
-    integral probability metric (IPM) between sampler and data, so the sampler may leave the backward diffusion for a
-    shortcut (Fan & Lee, "Optimizing DDPM Sampling with Shortcut Fine-Tuning", ICML 2023).
+    one environment step, and an episode is one sample. The only reward comes at the end, from a critic f that is high
+    on data and low on samples; the environment trains it on its finished episodes. To raise the mean return is to
+    lower the integral probability metric (IPM) between samples and data. The sampler need not follow the backward
+    diffusion: it may find a shortcut (Fan & Lee, "Optimizing DDPM Sampling with Shortcut Fine-Tuning", ICML 2023).
 
     >>> import gymnasium as gym
     >>> import numpy as np
@@ -62,22 +62,22 @@ class DDPMShortcutEnv(ProcessViews, gym.Env[Observation, Any]):
     >>> env.unwrapped.dataset.to_data(obs["x"]).shape
     (2,)
 
-    `gymnasium.make_vec` makes n of them as one batch, in numpy or torch: see `DDPMShortcutVectorEnv`.
+    `gymnasium.make_vec` makes n environments as one batch, in numpy or torch: see `DDPMShortcutVectorEnv`.
 
     ## Action Space
 
     `Box(-10, 10, shape, float32)`, of the shape of one data point.
 
     - `action_mode="step"`: x[k+1] = x_coef[k] * x[k] + sqrt(eps_coef[k]^2 + std[k]^2) * action. Needs no network. The
-      pretrained sampler's own actions have about unit variance (1.0 in the first row, 0.5 to 0.9 in the others, with
+      pretrained sampler's own actions have about unit variance (1.0 at step 0, 0.5 to 0.9 at the other steps, with
       "ddpm", K = 10, on the swiss roll).
-    - `action_mode="residual"`: x[k+1] = (pretrained mean) + std[k] * action. An action ~ N(0, I) is the pretrained
-      sampler, and the action 0 its mean; where std[k] = 0 (DDIM) actions do nothing.
+    - `action_mode="residual"`: x[k+1] = (pretrained mean) + std[k] * action. Actions drawn from N(0, I) give the
+      pretrained sampler, and the action 0 gives its mean. If std[k] = 0 (DDIM), actions have no effect.
 
-    The box is for algorithms that want one: the environment never clips, and takes any finite float32 action. The
-    pretrained sampler leaves the box with probability 1.5e-23 per component in "residual" mode. In "step" mode none of
-    2.0e7 components did with "ddpm", K = 10, on the swiss roll: 7.5e-6 of them were beyond 6, 7.5e-7 beyond 8, the
-    largest was 9.3.
+    The box has bounds because some algorithms need them. The environment never clips: it takes any finite float32
+    action. In "residual" mode a component of the pretrained sampler's action leaves the box with probability 1.5e-23.
+    In "step" mode none of 2.0e7 components left it ("ddpm", K = 10, swiss roll): a share of 7.5e-6 was beyond 6, of
+    7.5e-7 beyond 8, and the largest was 9.3.
 
     ## Observation Space
 
@@ -87,27 +87,30 @@ class DDPMShortcutEnv(ProcessViews, gym.Env[Observation, Any]):
 
     ## Rewards
 
-    0 before the last step, then f(x_0) minus the mean of f over a fresh batch of 128 data points (n environments in a
-    vector: n points, but 128 to 512). The mean return is minus the critic's estimate of the IPM between data and
-    sampler, so it rises towards 0.
+    0 before the last step, then f(x_0) minus the mean of f over a fresh batch of data. The batch has 128 points (in a
+    vector of n environments n points, but at least 128 and at most 512). The mean return is minus the critic's
+    estimate of the IPM between data and sampler, so it rises towards 0.
 
-    With `train_critic=True` finished samples are collected, and as soon as there are 128 the critic makes one step on
-    all of them against as many data points; it does so before it scores the sample that completed them, so a reward is
-    always the newest critic's opinion. The vector environment makes a step after every episode if it has 128 or more
-    environments.
+    With `train_critic=True` the environment collects its finished samples. As soon as there are 128, the critic makes
+    one step on all of them against as many data points, and then it scores the sample that completed them: a reward
+    always comes from the newest critic. A vector of 128 or more environments makes a critic step at the end of every
+    episode.
 
     The `info` of the last step holds `critic_score`, f(x_0), and `data_score`, the mean of f over data; their
     difference is the reward. All other infos are empty.
 
     ## Starting State
 
-    x[0] ~ N(0, I), step = 0. `reset(seed=...)` fixes all that the environment draws from then on (start noise, data and
-    critic batches): the same seed and actions give the same bits. It also forgets the samples collected for the critic
-    and starts a critic that was given by name anew; a `Critic` that you pass is yours and is never reset, so only as it
-    stands do the same bits follow. `reset()` without a seed goes on with the same generator and the same critic.
+    x[0] ~ N(0, I), step = 0.
+
+    `reset(seed=...)` fixes all that the environment draws from then on: starts, data batches and critic batches. It
+    also forgets the samples collected for the critic, and it resets a critic that was given by name to the weights of
+    that seed. So the same seed and the same actions give the same bits. A `Critic` object that you pass is never
+    reset, because it is yours: what it has learned stays. The same seed then gives the same bits only if the critic
+    has the same weights. `reset()` without a seed continues with the same generator and the same critic.
 
     `reset(options={"x": start})` starts at a copy of `start` (*shape), a finite float32 array in network units, and
-    draws nothing for it: with a stored x[0] and the same actions an episode is replayed. A `seed` given with it still
+    draws nothing for it. With a stored x[0] and the same actions an episode is replayed. A `seed` given with it still
     fixes every later draw. Other options are refused.
 
     ## Episode End
@@ -191,5 +194,5 @@ class DDPMShortcutEnv(ProcessViews, gym.Env[Observation, Any]):
         return render_particles(self.process)
 
     def _observation(self) -> Observation:
-        # A copy: what is handed out must never change when the process moves on.
+        # A copy: an observation that was returned must not change in later steps.
         return {"x": self.process.x[0].numpy().copy(), "step": np.int64(self.process.k[0])}

@@ -35,23 +35,28 @@ StepResult = tuple[dict[str, Array], Array, Array, Array, dict[str, Any]]
 class DDPMShortcutVectorEnv(ProcessViews, VectorEnv[Any, Any, Any]):
     """``num_envs`` copies of ``DDPMShortcut-v0`` as one batch; see `DDPMShortcutEnv` for the task itself.
 
-    **Arrays.** Everything is batched over the first dimension: ``x`` (n, *shape) float32, ``step`` (n,) int64, reward
-    (n,), terminated and truncated (n,) bool. With ``array_type="numpy"`` rewards and scores are float64, as Gymnasium's
-    own vector environments have them. With ``"torch"`` they are float32 and every array, in the infos too, is a tensor
-    on ``device``; actions are tensors there, no step before the last waits for the device, and on an accelerator a
-    non-finite action is reported at the end of the episode. Nothing returned is ever written again.
+    **Arrays.** The first dimension of every array counts the environments: ``x`` (n, *shape) float32, ``step`` (n,)
+    int64, reward (n,), terminated and truncated (n,) bool. With ``array_type="numpy"`` rewards and scores are float64,
+    as in Gymnasium's own vector environments. With ``"torch"`` they are float32, and every array, in the infos too, is
+    a tensor on ``device``; actions must be tensors there. No step before an episode's last one waits for the device,
+    so on an accelerator an action that is not finite is reported at the end of the episode. An array that was returned
+    is never written to again.
 
-    **Infos**, in a step that ends episodes: ``critic_score`` f(x_0) and ``data_score`` mean f(data), each (n,) with
-    Gymnasium's mask, ``_critic_score`` and ``_data_score``, and 0 where no episode ended. Their difference is the
-    reward. With ``autoreset_mode=SAME_STEP`` they stand in ``final_info``, beside ``final_obs``, a dict of batched
-    arrays like an observation and valid where its mask is true; the masks are ``_final_obs`` and ``_final_info``.
+    **Infos** of a step that ends episodes: ``critic_score``, f(x_0), and ``data_score``, mean f(data), each (n,) and 0
+    where no episode ended; ``_critic_score`` and ``_data_score`` are Gymnasium's masks of the episodes that ended. The
+    difference of the two scores is the reward. With ``autoreset_mode=SAME_STEP`` they are inside ``final_info``, and
+    ``final_obs`` is the last observation: a dict of batched arrays, valid where the mask ``_final_obs`` is true.
 
-    **Reset.** ``seed`` is one int and fixes every later draw: the environments share one generator. With
-    ``options={"reset_mask": mask}``, a bool array (n,), only those environments start anew, which ``DISABLED`` needs
-    after an episode's end; a seed given with it still reseeds the generator that all share. With ``options={"x":
-    start}``, float32 (n, *shape) in network units, an array or tensor as the actions are, environments start at copies
-    of these states and nothing is drawn for them: groups of trajectories that share x[0], and replays. Both together
-    use the rows of the mask alone; only those must be finite. Other options are refused.
+    **Reset.** ``seed`` is one int and fixes every later draw: the environments share one generator.
+
+    - ``options={"reset_mask": mask}``, a bool array (n,): only those environments start anew. ``DISABLED`` needs it
+      after an episode's end. A seed given with it still seeds the generator that all environments share.
+    - ``options={"x": start}``, float32 (n, *shape) in network units, an array or tensor as the actions are: the
+      environments start at copies of these states, and nothing is drawn for them. Use it for groups of trajectories
+      that share x[0], and for replays.
+    - Both together: only the entries of ``start`` in the mask are used, and only they must be finite.
+
+    Other options are refused.
     """
 
     metadata = {"render_modes": RENDER_MODES, "render_fps": 10, "autoreset_mode": AutoresetMode.SAME_STEP}
@@ -114,7 +119,7 @@ class DDPMShortcutVectorEnv(ProcessViews, VectorEnv[Any, Any, Any]):
         return self._result(outcome.reward, outcome.finished, infos)
 
     def _step_with_resets(self, action: Tensor) -> StepResult:
-        """Gymnasium's NEXT_STEP: environments that ended are reset by this step, their action ignored, reward 0."""
+        """Gymnasium's NEXT_STEP: this step resets the environments that ended, ignores their actions, rewards 0."""
         ended = self.process.done
         if ended.all():
             self.process.reset()
@@ -134,14 +139,14 @@ class DDPMShortcutVectorEnv(ProcessViews, VectorEnv[Any, Any, Any]):
         return {**scores, **{f"_{key}": self._flags(finished) for key in scores}}
 
     def _final(self, x: Tensor, finished: Mask, infos: dict[str, Any]) -> dict[str, Any]:
-        """Gymnasium's SAME_STEP keys, with ``final_obs`` kept batched."""
+        """The infos of SAME_STEP; ``final_obs`` is a dict of batched arrays."""
         final = {"final_obs": self._observation(x), "final_info": infos}
         return {**final, **{f"_{key}": self._flags(finished) for key in final}}
 
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:
         """One picture (H, W, 3) of all particles over the data's density; None without a render mode.
 
-        Gymnasium's vector wrappers count one frame per environment: the picture stands in the tuple n times.
+        The tuple holds the same picture n times, because Gymnasium's vector wrappers expect one per environment.
         """
         if self.render_mode is None:
             return None
@@ -150,7 +155,7 @@ class DDPMShortcutVectorEnv(ProcessViews, VectorEnv[Any, Any, Any]):
         return (render_particles(self.process),) * self.num_envs
 
     def data_batch(self) -> Tensor:
-        """A fresh batch of training data (max(n, 128), *shape), network units, from the environments' own generator."""
+        """A fresh batch of training data (max(n, 128), *shape), network units, drawn from the shared generator."""
         return self.process.data_batch()
 
     def update_critic(self, fake: Tensor, penalty: Penalty | None = None) -> dict[str, float]:
@@ -158,15 +163,16 @@ class DDPMShortcutVectorEnv(ProcessViews, VectorEnv[Any, Any, Any]):
         return self.process.update_critic(fake, penalty)
 
     def state_dict(self) -> dict[str, Any]:
-        """Copies of all that makes a run go on bit for bit, beside ``critic.state_dict()``."""
+        """Copies of all that `load_state_dict` needs to continue a run bit for bit, except ``critic.state_dict()``."""
         return self.process.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken, without a `reset`; ValueError where the sizes differ."""
+        """Continue where `state_dict` was taken, without a `reset`; ValueError where the sizes differ."""
         self.process.load_state_dict(state)
 
     def _observation(self, x: Tensor) -> dict[str, Array]:
-        # Copies: what is handed out must never change when the process moves on, nor the process when it is changed.
+        # Copies: later steps must not change an observation that was returned, and a user who writes to an observation
+        # must not change the process.
         return {"x": self._out(x.clone()), "step": self._steps()}
 
     def _scores(self, values: Tensor) -> Array:
@@ -176,14 +182,14 @@ class DDPMShortcutVectorEnv(ProcessViews, VectorEnv[Any, Any, Any]):
         return values if self.array_type == "torch" else values.numpy(force=True)
 
     def _steps(self) -> Array:
-        """A fresh (n,) of the steps done."""
+        """The steps done, a fresh (n,) int64."""
         if self.array_type == "numpy":
             return self.process.k
-        k = self.process.k_on_device()
+        k = self.process.counts.index()
         return torch.full((self.num_envs,), k, device=self.process.device) if isinstance(k, int) else k.clone()
 
     def _flags(self, mask: Mask | None) -> Array:
-        """A fresh (n,) of what the host knows; None is False for all."""
+        """``mask`` (n,) as a fresh array of the environments' type; None means False for all."""
         if mask is None:
             return self._nobody.clone() if self.array_type == "torch" else np.zeros(self.num_envs, np.bool_)
         if self.array_type == "numpy":

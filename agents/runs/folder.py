@@ -22,7 +22,7 @@ from agents.core.task import Task
 from agents.runs.callbacks import CHECKPOINT
 from diffusion_env.checkpoints import write_json
 from diffusion_env.critics.factory import CRITICS
-from diffusion_env.data.named import DATASETS, DIGITS
+from diffusion_env.data.named import DATASET_NAMES
 
 CONFIG, METRICS = "config.json", "progress.json"
 TIMESTEPS = "time/total_timesteps"
@@ -129,5 +129,5 @@ def absolute(name: Any) -> Any:
     if not isinstance(name, str):
         return name
     prefix, colon, path = name.rpartition(":")  # "frozen:critic.safetensors"
-    is_name = path in (*DATASETS, DIGITS, *CRITICS)  # names win over files that are called the same
+    is_name = path in (*DATASET_NAMES, *CRITICS)  # names win over files that are called the same
     return name if is_name or not Path(path).exists() else f"{prefix}{colon}{Path(path).resolve()}"

@@ -1,7 +1,7 @@
-"""The six 2-D distributions, each as one function ``draw(n, rng) -> (n, 2) float64`` of independent points.
+"""The 2-D distributions, each as one function ``draw(n, rng) -> (n, 2) float64`` of independent points.
 
-``rng`` is a numpy ``RandomState`` because scikit-learn's generators accept nothing newer. The points are in
-data units; the constants that standardise them stand in ``datasets.DATASETS``.
+``rng`` is a numpy ``RandomState`` because scikit-learn's functions accept no newer generator. The points are in data
+units; the constants that standardise them are in ``named.DATASETS``.
 """
 
 from __future__ import annotations

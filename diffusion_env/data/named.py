@@ -1,7 +1,8 @@
-"""Data sets by name or path: generated 2-D sets, scikit-learn's digits, and a user's own points or images."""
+"""Data sets by name or path: generated 2-D sets, named image sets, and a user's own points or images."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,14 +23,14 @@ TRAIN_SHARE = 0.8
 
 @dataclass(frozen=True)
 class GeneratedSet:
-    """A row of ``DATASETS``. The constants are not estimated per seed: shipped weights depend on them."""
+    """A set that is drawn from a known law. Its constants are fixed numbers, because shipped weights depend on them."""
 
     draw: Draw
     center: tuple[float, ...]  # data units, the mean of the distribution
-    scale: float  # data units, the root of the variance averaged over dimensions: one number, no distortion
+    scale: float  # data units, the root of the variance averaged over the dimensions
     modes: NDArray[np.float64] | None = None  # data units
     mode_std: float | None = None  # data units
-    support_radius: float | None = None  # data units; None where no published figure rests on one
+    support_radius: float | None = None  # data units; None if no published result uses one
 
 
 DATASETS: dict[str, GeneratedSet] = {
@@ -43,11 +44,32 @@ DATASETS: dict[str, GeneratedSet] = {
 DIGITS = "digits"
 
 
+@dataclass(frozen=True)
+class ImageSet:
+    """A set of images that is read as a whole."""
+
+    read: Callable[[], NDArray[Any]]  # images (N, C, H, W), values 0 ... highest
+    highest: float  # the value that becomes 1 in network units; 0 becomes -1
+
+
+def read_digits() -> NDArray[Any]:
+    """scikit-learn's 1,797 handwritten digits, (1797, 1, 8, 8) float64, values 0 ... 16."""
+    from sklearn.datasets import load_digits
+
+    images: NDArray[Any] = load_digits().images[:, None]
+    return images
+
+
+IMAGE_SETS: dict[str, ImageSet] = {DIGITS: ImageSet(read_digits, 16.0)}
+DATASET_NAMES = (*DATASETS, *IMAGE_SETS)
+"""Every name that `load_dataset` knows."""
+
+
 def load_dataset(dataset: str | Path | Dataset, seed: int = 0) -> Dataset:
     """A data set by name, by path to a ``.npz`` file or a folder of images, or the one given, on the CPU.
 
     Args:
-        dataset: a name of ``DATASETS``, ``"digits"``, a path, or a ``Dataset``, which is returned as it is.
+        dataset: one of `DATASET_NAMES`, a path, or a ``Dataset``, which is returned as it is.
         seed: fixes the pools of a generated set, or the 80/20 split of any other.
 
     Raises:
@@ -57,13 +79,14 @@ def load_dataset(dataset: str | Path | Dataset, seed: int = 0) -> Dataset:
         return dataset
     if dataset in DATASETS:
         return _generate(str(dataset), seed)
-    if dataset == DIGITS:
-        return _load_digits(seed)
+    if dataset in IMAGE_SETS:
+        images = IMAGE_SETS[str(dataset)]
+        return _from_images(str(dataset), images.read(), images.highest, seed)
     path = Path(dataset)
     if not path.exists():
         raise ValueError(
             f"Dataset {str(dataset)!r} is neither a known name nor an existing path. Known names: "
-            f"{', '.join([*DATASETS, DIGITS])}. A path leads to a .npz file of points (N, D) or images "
+            f"{', '.join(DATASET_NAMES)}. A path leads to a .npz file of points (N, D) or images "
             "(N, C, H, W), or to a folder of images."
         )
     array = read_array(path)
@@ -72,31 +95,25 @@ def load_dataset(dataset: str | Path | Dataset, seed: int = 0) -> Dataset:
     return _from_points(path.stem, array, seed)
 
 
-@lru_cache(maxsize=8)  # drawing a pool takes a few tenths of a second, and environments are made by the dozen
+@lru_cache(maxsize=8)  # to draw a pool takes a few tenths of a second, and programs make many environments
 def _generate(name: str, seed: int) -> Dataset:
-    row = DATASETS[name]
+    law = DATASETS[name]
     train, held_out = (
-        torch.as_tensor((row.draw(n, stream(seed, branch)) - row.center) / row.scale, dtype=torch.float32)
+        torch.as_tensor((law.draw(n, stream(seed, branch)) - law.center) / law.scale, dtype=torch.float32)
         for n, branch in ((TRAIN_POINTS, TRAIN_BRANCH), (HELD_OUT_POINTS, HELD_OUT_BRANCH))
     )
-    modes = None if row.modes is None else torch.as_tensor(row.modes, dtype=torch.float32)
+    modes = None if law.modes is None else torch.as_tensor(law.modes, dtype=torch.float32)
     return Dataset(
         name,
         train,
         held_out,
-        torch.tensor(row.center),
-        row.scale,
+        torch.tensor(law.center),
+        law.scale,
         modes,
-        row.mode_std,
-        row.support_radius,
-        row.draw,
+        law.mode_std,
+        law.support_radius,
+        law.draw,
     )
-
-
-def _load_digits(seed: int) -> Dataset:
-    from sklearn.datasets import load_digits
-
-    return _from_images(DIGITS, load_digits().images[:, None], 16.0, seed)
 
 
 def _from_images(name: str, images: NDArray[Any], highest: float, seed: int) -> Dataset:

@@ -1,7 +1,8 @@
-"""One protocol that measures any sampler against fresh data, with the floor that fresh data itself reaches.
+"""One protocol that measures any sampler against fresh data, and the floor: fresh data against fresh data.
 
-Everything is in data units. Per evaluation seed, three disjoint sets of fresh points are cut from one draw:
-the reference, the spare set that stands for a perfect sampler in ``floor``, and the support.
+Everything is in data units. For each evaluation seed, fresh points are drawn once and cut into three disjoint sets:
+the reference, which samples are compared with; the spare set, which takes the place of the samples in ``floor``; and
+the support. What is measured is the table `METRICS`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import fmean, stdev
 from typing import Any
 
@@ -36,7 +38,6 @@ RECALL_SAMPLES = 5_000
 SUPPORT_QUANTILE = 0.999
 SAMPLE_STREAM, PROJECTION_STREAM, CRITIC_STREAM = 0, 1, 2
 NUM_STREAMS = 3
-WITH_INTERVAL = ("sw2", "w1")
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,30 @@ class FreshPoints:
     reference: Tensor  # (n, *shape)
     spare: Tensor  # (n, *shape)
     support: Tensor  # (m, *shape)
+
+
+@dataclass(frozen=True)
+class MetricInput:
+    """What a metric is computed from: the samples and the fresh points of one evaluation seed, in data units."""
+
+    samples: Tensor  # (n, *shape)
+    points: FreshPoints
+    dataset: Dataset
+    config: EvaluationConfig
+    seed: int
+
+    def first(self, most: int) -> tuple[Tensor, Tensor]:
+        """The first samples and reference points, at most ``most`` of each, (most, *shape) both."""
+        return self.samples[:most], self.points.reference[:most]
+
+    @cached_property
+    def radius(self) -> float:
+        """Data units: a sample farther than this from all support points is off the support; see `support_radius`."""
+        return support_radius(self.points, self.dataset, self.config)
+
+    def generator(self, stream: int) -> torch.Generator:
+        """The random numbers of one ``stream`` of this seed, from their beginning, on the samples' device."""
+        return _generator(self.seed, stream, self.samples.device)
 
 
 def evaluate(sample: Sample, dataset: Dataset, config: EvaluationConfig | None = None) -> dict[str, Any]:
@@ -77,21 +102,22 @@ def evaluate(sample: Sample, dataset: Dataset, config: EvaluationConfig | None =
 
 
 def floor(dataset: Dataset, config: EvaluationConfig | None = None) -> dict[str, Any]:
-    """The row of ``evaluate`` for a perfect sampler: fresh data against fresh data, same sizes and seeds."""
+    """What `evaluate` returns for a perfect sampler: fresh data against fresh data, same sizes and seeds."""
     return _repeat(lambda points, seed: points.spare, dataset, config or EvaluationConfig())
 
 
 def _repeat(draw: Callable[[FreshPoints, int], Tensor], dataset: Dataset, config: EvaluationConfig) -> dict[str, Any]:
     """One measurement per seed of what ``draw`` returns, put together as ``evaluate`` documents."""
-    scores = []
+    scores: list[Scores] = []
     for seed in config.seeds:
         points = draw_fresh(dataset, config, seed)
-        scores.append(_measure(draw(points, seed), points, dataset, config, seed))
+        given = MetricInput(draw(points, seed), points, dataset, config, seed)
+        scores.append({name: metric(given) for name, metric in METRICS.items()})
     return _summary(scores, _num_points(dataset, config)[0])
 
 
 def draw_fresh(dataset: Dataset, config: EvaluationConfig, seed: int) -> FreshPoints:
-    """The fresh points of one evaluation seed."""
+    """The fresh points of one evaluation seed: reference and spare (n, *shape), support (m, *shape), data units."""
     n, m = _num_points(dataset, config)
     return FreshPoints(*dataset.fresh(2 * n + m, seed).split([n, n, m]))
 
@@ -128,25 +154,8 @@ def _draw_samples(sample: Sample, n: int, generator: torch.Generator, dataset: D
     return samples
 
 
-def _measure(samples: Tensor, points: FreshPoints, dataset: Dataset, config: EvaluationConfig, seed: int) -> Scores:
-    """Every metric of samples (n, *shape) for one seed."""
-    few, few_reference = samples[: config.w1_samples], points.reference[: config.w1_samples]
-    directions = _generator(seed, PROJECTION_STREAM, samples.device)
-    radius = support_radius(points, dataset, config)
-    return {
-        "sw2": sliced_wasserstein(samples, points.reference, directions, config.num_projections),
-        "w1": exact_w1(few, few_reference),
-        "off_support": off_support(samples, points.support, radius),
-        "off_support_radius": radius,
-        "mmd": mmd(few, few_reference),
-        "mode_coverage": _mode_coverage(samples, dataset),
-        "recall": _recall(samples[:RECALL_SAMPLES], points.reference[:RECALL_SAMPLES]),
-        "held_out_critic": _critic_distance(samples, points.reference, dataset, config, seed),
-    }
-
-
 def support_radius(points: FreshPoints, dataset: Dataset, config: EvaluationConfig) -> float:
-    """Data units; see ``EvaluationConfig.support_radius``."""
+    """Farther than this from all support points, in data units, is off the support; see `EvaluationConfig`."""
     if config.support_radius is not None:
         return config.support_radius
     if dataset.support_radius is not None:
@@ -154,21 +163,14 @@ def support_radius(points: FreshPoints, dataset: Dataset, config: EvaluationConf
     return float(nearest_distances(points.reference, points.support).quantile(SUPPORT_QUANTILE))
 
 
-def _mode_coverage(samples: Tensor, dataset: Dataset) -> float | None:
-    if dataset.modes is None or dataset.mode_radius is None:
-        return None
-    return mode_coverage(samples, dataset.modes, dataset.mode_radius)
-
-
-def _recall(samples: Tensor, reference: Tensor) -> float:
-    return recall(samples, reference, min(NEIGHBOURS, len(samples) - 1))
-
-
 def _critic_distance(
     samples: Tensor, reference: Tensor, dataset: Dataset, config: EvaluationConfig, seed: int
 ) -> float | None:
-    """W1 in data units by a gradient-penalty critic trained on one half of the points (n, *shape) that judges
-    the other half: a sampler that only learned to please its own critic does not please this one."""
+    """W1 in data units, estimated by a critic that was never a reward: trained on one half of the points (n, *shape)
+    with a gradient penalty, it scores the other half. None unless the configuration asks for it.
+
+    A sampler that has learned to get high scores from its own critic, and not to match the data, gets a large distance.
+    """
     if not config.held_out_critic:
         return None
     from diffusion_env.critics import make_critic
@@ -185,8 +187,41 @@ def _critic_distance(
 
 
 def _generator(seed: int, stream: int, device: torch.device) -> torch.Generator:
-    """Streams of one evaluation seed, and of different seeds, never share a generator's seed."""
+    """Every pair of evaluation seed and stream has a generator seed of its own."""
     return torch.Generator(device).manual_seed(NUM_STREAMS * seed + stream)
+
+
+def _mode_coverage(given: MetricInput) -> float | None:
+    if given.dataset.modes is None or given.dataset.mode_radius is None:
+        return None
+    return mode_coverage(given.samples, given.dataset.modes, given.dataset.mode_radius)
+
+
+def _recall(given: MetricInput) -> float:
+    samples, reference = given.first(RECALL_SAMPLES)
+    return recall(samples, reference, min(NEIGHBOURS, len(samples) - 1))
+
+
+METRICS: dict[str, Callable[[MetricInput], float | None]] = {
+    "sw2": lambda given: sliced_wasserstein(
+        given.samples, given.points.reference, given.generator(PROJECTION_STREAM), given.config.num_projections
+    ),
+    "w1": lambda given: exact_w1(*given.first(given.config.w1_samples)),
+    "off_support": lambda given: off_support(given.samples, given.points.support, given.radius),
+    "off_support_radius": lambda given: given.radius,
+    "mmd": lambda given: mmd(*given.first(given.config.w1_samples)),
+    "mode_coverage": _mode_coverage,
+    "recall": _recall,
+    "held_out_critic": lambda given: _critic_distance(
+        given.samples, given.points.reference, given.dataset, given.config, given.seed
+    ),
+}
+"""What `evaluate` measures: name -> function of one seed's points; None where it does not apply.
+
+A metric that draws takes `MetricInput.generator` of an existing stream: no two metrics are compared with each other, so
+they may share their random numbers, and a new stream would change those of all seeds."""
+WITH_INTERVAL = ("sw2", "w1")
+"""Metrics reported as mean, low and high; the others as a mean."""
 
 
 def _summary(scores: list[Scores], num_samples: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""An exact world for the environment's tests: eight Gaussians, whose denoiser is known in closed form."""
+"""A task whose answer is known: eight Gaussians, with the denoiser in closed form, and an environment of it."""
 
 from dataclasses import replace
 
@@ -7,6 +7,7 @@ import pytest
 from diffusion_env.data.dataset import Dataset
 from diffusion_env.data.named import load_dataset
 from diffusion_env.denoisers.mixture import MixtureDenoiser
+from diffusion_env.env import DDPMShortcutEnv
 from diffusion_env.samplers.schedules import make_schedule
 
 
@@ -20,3 +21,8 @@ def ring() -> Dataset:
 def oracle(ring: Dataset) -> MixtureDenoiser:
     assert ring.mixture is not None
     return MixtureDenoiser(*ring.mixture, make_schedule("cosine"))
+
+
+@pytest.fixture
+def env(ring: Dataset, oracle: MixtureDenoiser) -> DDPMShortcutEnv:
+    return DDPMShortcutEnv(ring, num_steps=3, action_mode="residual", denoiser=oracle)

@@ -67,8 +67,8 @@ class TestPoints:
             assert envs.render() is None
 
     def test_the_density_is_made_once_and_is_the_data_s(self, ring: Dataset) -> None:
-        backdrop = rendering._backdrop(ring)
-        assert rendering._backdrop(ring) is backdrop
+        backdrop = rendering.backdrop(ring)
+        assert rendering.backdrop(ring) is backdrop
         left, right, bottom, top = backdrop.extent
         rows, columns = np.nonzero(backdrop.density > 0.5)
         x = left + (columns + 0.5) / rendering.DENSITY_CELLS * (right - left)
@@ -89,9 +89,9 @@ class TestPoints:
         envs = DDPMShortcutVectorEnv(2, ring, 3, autoreset_mode="NextStep")
         envs.reset(seed=0)
         envs.step(np.zeros((2, 2), np.float32))
-        assert rendering._steps_done(envs.process) == "1"
+        assert rendering.steps_shown(envs.process) == "1"
         envs.reset(options={"reset_mask": np.array([True, False])})
-        assert rendering._steps_done(envs.process) == "0 ... 1"
+        assert rendering.steps_shown(envs.process) == "0 ... 1"
 
     def test_pyplot_is_not_needed(self, ring: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)

@@ -10,11 +10,7 @@ from gymnasium.vector import AutoresetMode
 
 from diffusion_env.critics import load_critic, make_critic
 from diffusion_env.data.dataset import Dataset
-from diffusion_env.vector_env import DDPMShortcutVectorEnv
-
-
-def make_vector(data: Dataset, num_envs: int = 3, num_steps: int = 2, **kwargs: Any) -> DDPMShortcutVectorEnv:
-    return DDPMShortcutVectorEnv(num_envs, data, num_steps, **kwargs)
+from tests.support import make_vector
 
 
 class TestBadInput:

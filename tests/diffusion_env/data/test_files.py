@@ -6,10 +6,7 @@ import torch
 from PIL import Image
 
 from diffusion_env.data.named import DIGITS, load_dataset
-
-
-def rows(points: torch.Tensor) -> set[bytes]:
-    return {row.tobytes() for row in points.flatten(1).numpy()}
+from tests.support import rows
 
 
 def save(folder, **arrays):

@@ -1,18 +1,30 @@
 """The evaluation protocol: its floor, its independence of training, its bounds and its refusals."""
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from diffusion_env import evaluation
 from diffusion_env.data.dataset import Dataset
 from diffusion_env.data.named import load_dataset
-from diffusion_env.evaluation.protocol import EvaluationConfig, draw_fresh, evaluate, floor, mean_interval
+from diffusion_env.evaluation.protocol import (
+    METRICS,
+    PROJECTION_STREAM,
+    EvaluationConfig,
+    MetricInput,
+    draw_fresh,
+    evaluate,
+    floor,
+    mean_interval,
+)
 
 SMALL = EvaluationConfig(num_samples=2_000, w1_samples=200, support_points=5_000, seeds=(0, 1, 2))
-METRICS = ["sw2_mean", "w1_mean", "off_support", "mmd"]
+README = Path(evaluation.__file__).with_name("README.md")
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +65,33 @@ def test_row_holds_means_intervals_and_seeds(roll):
     assert row["num_samples"] == 2_000
     assert row["mode_coverage"] is None and row["held_out_critic"] is None
     assert json.loads(json.dumps(row)) == row
+
+
+def test_the_example_of_the_page_runs(capsys):
+    (example,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+    exec(compile(example, str(README), "exec"), {})
+    assert capsys.readouterr().out == "True\n"
+
+
+def test_a_new_metric_is_a_line_in_the_table(roll, monkeypatch):
+    monkeypatch.setitem(METRICS, "largest", lambda given: float(given.samples.abs().max()))
+    monkeypatch.setitem(METRICS, "never", lambda given: None)
+    row = evaluate(lambda n, generator: torch.full((n, 2), 3.0), roll, SMALL)
+    assert row["largest"] == 3.0 and row["per_seed"]["largest"] == [3.0] * 3
+    assert row["never"] is None and row["per_seed"]["never"] == [None] * 3
+    assert {"sw2_mean", "recall"} <= set(row)
+
+
+def test_a_metric_sees_one_seed(roll):
+    points = draw_fresh(roll, SMALL, seed=3)
+    given = MetricInput(points.spare, points, roll, SMALL, seed=3)
+    samples, reference = given.first(10)
+    assert samples.equal(points.spare[:10]) and reference.equal(points.reference[:10])
+    assert given.radius == 0.03
+    draws = [torch.rand(3, generator=given.generator(PROJECTION_STREAM)) for _ in range(2)]
+    assert draws[0].equal(draws[1])  # each metric starts the stream anew
+    other = replace(given, seed=4).generator(PROJECTION_STREAM)
+    assert not draws[0].equal(torch.rand(3, generator=other))
 
 
 def test_interval_is_students():

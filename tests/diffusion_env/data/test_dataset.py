@@ -1,0 +1,69 @@
+"""A data set: its pools, draws, units, devices and refusals."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from numpy.random import MT19937, RandomState, SeedSequence
+
+from diffusion_env.data.dataset import HELD_OUT_BRANCH, Dataset
+from diffusion_env.data.named import DATASETS, load_dataset
+from tests.support import rows
+
+
+def share_equal(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a - b).abs().amax(dim=1).lt(1e-5).float().mean())
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_fresh_points_repeat_neither_pool_whatever_the_seed(generated, name):
+    data = generated[name]  # made from seed 3: the seed that could collide
+    pool = data.to_data(data.held_out)
+    assert share_equal(data.fresh(len(pool), seed=3), pool) < 1e-3
+    assert share_equal(data.fresh(len(data.train), seed=3), data.to_data(data.train)) < 1e-3
+    stream = RandomState(MT19937(SeedSequence(3, spawn_key=(HELD_OUT_BRANCH,))))
+    assert share_equal(torch.tensor(data.draw(len(pool), stream)), pool) == 1.0
+
+
+def test_sets_that_are_no_mixture_say_so(generated):
+    assert generated["moons"].mixture is None and generated["moons"].mode_radius is None
+
+
+def test_sample_is_a_draw_from_the_asked_pool(generated):
+    data = generated["pinwheel"]
+    drawn = [data.sample(64, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
+    assert drawn[0].shape == (64, 2) and drawn[0].dtype == torch.float32
+    assert drawn[0].equal(drawn[1]) and not drawn[0].equal(drawn[2])
+    assert rows(drawn[0]) <= rows(data.train)
+    assert rows(data.sample(64, held_out=True)) <= rows(data.held_out)
+
+
+def test_units_go_back_and_forth_for_tensors_and_arrays(generated):
+    data = generated["swiss_roll"]
+    x = data.sample(32)
+    assert data.from_data(data.to_data(x)).allclose(x, atol=1e-6)
+    array = data.to_data(x.numpy())
+    assert isinstance(array, np.ndarray) and np.allclose(array, data.to_data(x).numpy())
+    assert not np.allclose(array, x.numpy(), atol=0.1)
+
+
+def test_a_data_set_passes_through_and_moves_and_pickles(generated):
+    data = generated["gaussians8"]
+    assert load_dataset(data) is data
+    moved = data.to("cpu")
+    assert moved.train.equal(data.train) and moved.draw is data.draw and moved.device.type == "cpu"
+    copy = pickle.loads(pickle.dumps(data))
+    assert copy.fresh(10, seed=0).equal(data.fresh(10, seed=0))
+
+
+@pytest.mark.gpu
+def test_a_moved_set_draws_on_its_device(generated):
+    data = generated["gaussians8"].to("cuda")
+    x = data.sample(8, torch.Generator("cuda").manual_seed(0))
+    assert x.device.type == data.to_data(x).device.type == data.fresh(8, seed=0).device.type == "cuda"
+
+
+def test_a_data_set_of_two_shapes_is_refused():
+    with pytest.raises(ValueError, match=r"shape \(2,\) and held-out points of shape \(3,\)"):
+        Dataset("mine", torch.zeros(10, 2), torch.zeros(5, 3), torch.zeros(2), 1.0)

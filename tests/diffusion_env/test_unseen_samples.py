@@ -1,0 +1,62 @@
+"""Samples that the critic has not seen: collected until they fill a batch, given away once, saved and loaded."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from diffusion_env.unseen_samples import CRITIC_BATCH, UnseenSamples
+
+CPU = torch.device("cpu")
+
+
+def states(count: int, kept: int = 1, seed: int = 0) -> Tensor:
+    return torch.randn(kept, count, 2, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("kept", [1, 4])
+def test_a_batch_is_given_once_it_is_full_and_in_order(kept: int) -> None:
+    unseen = UnseenSamples()
+    parts = [states(count, kept, seed=count) for count in (50, 77, 1)]
+    for part in parts[:2]:
+        unseen.add(part)
+        assert unseen.take_batch() is None
+    assert len(unseen) == CRITIC_BATCH - 1
+    unseen.add(parts[2])
+    batch = unseen.take_batch()
+    assert batch is not None and torch.equal(batch, torch.cat(parts, dim=1))
+    assert len(unseen) == 0 and unseen.take_batch() is None
+
+
+def test_more_than_a_batch_is_given_whole() -> None:
+    unseen = UnseenSamples()
+    unseen.add(states(3 * CRITIC_BATCH + 1))
+    batch = unseen.take_batch()
+    assert batch is not None and batch.shape == (1, 3 * CRITIC_BATCH + 1, 2)
+
+
+def test_clear() -> None:
+    unseen = UnseenSamples()
+    unseen.add(states(CRITIC_BATCH))
+    unseen.clear()
+    assert len(unseen) == 0 and unseen.take_batch() is None
+
+
+def test_state_and_load_copy() -> None:
+    unseen, resumed = UnseenSamples(), UnseenSamples()
+    first, second = states(100), states(28, seed=1)
+    unseen.add(first)
+    saved = unseen.state()
+    resumed.load(saved, CPU)
+    saved[0][:] = 0  # must change neither object
+    for each in (unseen, resumed):
+        each.add(second)
+        batch = each.take_batch()
+        assert batch is not None and torch.equal(batch, torch.cat([first, second], dim=1))
+
+
+@pytest.mark.parametrize("other", [torch.zeros(2, 5, 2), torch.zeros(1, 5, 3), torch.zeros(1, 5)])
+def test_mixed_shapes_are_a_fault(other: Tensor) -> None:
+    unseen = UnseenSamples()
+    unseen.add(states(5))
+    with pytest.raises(AssertionError):
+        unseen.add(other)

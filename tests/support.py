@@ -1,0 +1,138 @@
+"""What several test files share: functions and small classes; fixtures are in the conftest files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from diffusion_env.critics import Critic, make_critic
+from diffusion_env.critics.base import Penalty
+from diffusion_env.data.dataset import Dataset
+from diffusion_env.process import DenoisingProcess, Outcome
+from diffusion_env.samplers.named import make_table
+from diffusion_env.samplers.schedules import make_schedule
+from diffusion_env.vector_env import DDPMShortcutVectorEnv
+
+ENV_ID = "DDPMShortcut-v0"
+Step = tuple[Any, Any, Any, Any, dict[str, Any]]
+"""What `step` returns: observation, reward, terminated, truncated, info."""
+
+
+def rows(points: Tensor) -> set[bytes]:
+    """The points (N, *shape) as a set, to look for equal ones."""
+    return {row.tobytes() for row in points.flatten(1).numpy()}
+
+
+def make_process(
+    data: Dataset, num_envs: int = 4, num_steps: int = 3, critic: str | Critic = "energy", seed: int = 0, **kwargs: Any
+) -> DenoisingProcess:
+    """A seeded process; ``sampler`` in ``kwargs`` names the table."""
+    table = make_table(kwargs.pop("sampler", "ddpm"), make_schedule("cosine"), num_steps)
+    process = DenoisingProcess(data, table, make_critic(critic, data.shape), num_envs, **kwargs)
+    process.seed(seed)
+    return process
+
+
+def noise(process: DenoisingProcess, seed: int) -> Tensor:
+    """Standard normal actions (B, *shape)."""
+    return torch.randn(process.x.shape, generator=torch.Generator().manual_seed(seed))
+
+
+def run_episode(process: DenoisingProcess, seed: int = 0) -> Outcome:
+    """The last step's outcome of one episode of all particles, under standard normal actions."""
+    process.reset()
+    for k in range(process.table.num_steps):
+        outcome = process.step(noise(process, 100 * seed + k))
+    return outcome
+
+
+def flat_state(critic: Critic) -> list[Tensor]:
+    """Copies of the critic's tensors."""
+    return [value.clone() for value in critic.state_dict().values() if isinstance(value, Tensor)]
+
+
+def same(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> bool:
+    """Whether two lists hold equal tensors."""
+    return all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+class RecordingCritic(Critic):
+    """Scores 0 and remembers what it was trained on."""
+
+    name = "recording"
+
+    def __init__(self, shape: tuple[int, ...], wants_trajectory: bool = False) -> None:
+        super().__init__(shape)
+        self.wants = wants_trajectory
+        self.real: list[Tensor] = []
+        self.fake: list[Tensor] = []
+        self.trajectories: list[Tensor] = []
+
+    @property
+    def wants_trajectory(self) -> bool:  # type: ignore[override]  # a constant of the class elsewhere
+        return self.wants
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 0 * x.flatten(1).sum(1)
+
+    def update(self, real: Tensor, fake: Tensor, penalty: Penalty | None = None) -> dict[str, float]:
+        self.real.append(real)
+        self.fake.append(fake)
+        return {"ipm": 0.0}
+
+    def trajectory_penalty(self, xs: Tensor) -> None:
+        self.trajectories.append(xs)
+
+
+def single_actions(env: gym.Env[Any, Any], n: int, seed: int = 0) -> NDArray[np.float32]:
+    """n standard normal actions (n, *shape)."""
+    assert env.action_space.shape is not None
+    return np.random.default_rng(seed).standard_normal((n, *env.action_space.shape)).astype(np.float32)
+
+
+def single_episode(
+    env: gym.Env[Any, Any], seed: int | None = None, noise: int = 0
+) -> tuple[list[Any], float, dict[str, Any]]:
+    """All x, the return and the last info of one episode."""
+    obs, _ = env.reset(seed=seed)
+    xs, total = [obs["x"]], 0.0
+    num_steps = env.observation_space["step"].n - 1  # type: ignore[index]  # a Dict space
+    for action in single_actions(env, num_steps, noise):
+        obs, reward, terminated, truncated, info = env.step(action)
+        xs.append(obs["x"])
+        total += float(reward)
+    assert terminated and not truncated
+    return xs, total, info
+
+
+def make_vector(data: Dataset, num_envs: int = 3, num_steps: int = 2, **kwargs: Any) -> DDPMShortcutVectorEnv:
+    """A vector environment of a few copies and steps."""
+    return DDPMShortcutVectorEnv(num_envs, data, num_steps, **kwargs)
+
+
+def vector_actions(n: int, num_envs: int = 3, seed: int = 0) -> NDArray[np.float32]:
+    """n standard normal actions of all environments, (n, num_envs, 2)."""
+    return np.random.default_rng(seed).standard_normal((n, num_envs, 2)).astype(np.float32)
+
+
+def leaves(nested: Any) -> Iterator[Any]:
+    """Every array of an observation or of infos."""
+    if isinstance(nested, dict):
+        for value in nested.values():
+            yield from leaves(value)
+    else:
+        yield nested
+
+
+def assert_same_steps(ours: list[Step], theirs: list[Step]) -> None:
+    """Two lists of steps hold the same numbers, in arrays of any type."""
+    for left, right in zip(ours, theirs, strict=True):
+        pairs = zip(left, right, strict=True)
+        for a, b in [pair for one, other in pairs for pair in zip(leaves(one), leaves(other), strict=True)]:
+            np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
