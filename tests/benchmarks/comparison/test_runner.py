@@ -153,7 +153,7 @@ def test_samples_that_are_not_finite_at_the_end_are_a_divergence(plan, monkeypat
 
 
 def test_an_error_of_a_sound_sampler_is_no_divergence(plan, monkeypatch):
-    monkeypatch.setattr("agents.core.agent.Agent.on_step", lambda self, ended: 1 / 0)
+    monkeypatch.setattr("agents.runs.callbacks.SamplerEvaluation.act", lambda self: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         execute(Run(Entry("sft_pg", "sft_pg"), TASK, 0), plan)
 
