@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from agents.algorithms.policy_gradient import DDPO, DPOK, GRPO, RWR, SFTPG, Reinforce
     from agents.core.config import AgentConfig
     from agents.core.ipm_agent import IPMAgent
-    from agents.zoo import agent_class, load_agent
+    from agents.core.task import Task
+    from agents.zoo import agent_class, find, load_agent
 
 __all__ = [
     "DDPO",
@@ -29,7 +30,9 @@ __all__ = [
     "PathwiseConfig",
     "PolicyGradientConfig",
     "Reinforce",
+    "Task",
     "agent_class",
+    "find",
     "load_agent",
     "preset",
 ]
@@ -39,7 +42,8 @@ _HOME = {
     "AgentConfig": "agents.core.config",
     "IPMAgent": "agents.core.ipm_agent",
     **dict.fromkeys(("DxDPConfig", "PathwiseConfig", "PolicyGradientConfig"), "agents.algorithms.config"),
-    **dict.fromkeys(("agent_class", "load_agent"), "agents.zoo"),
+    "Task": "agents.core.task",
+    **dict.fromkeys(("agent_class", "find", "load_agent"), "agents.zoo"),
 }
 
 

@@ -18,6 +18,7 @@ from agents.core.spaces import Space, around
 from agents.core.task import Task
 from agents.runs.saving import made_and_restored
 from agents.runs.untouched import Untouched
+from diffusion_env.checkpoints import CheckpointError
 from diffusion_env.samplers.denoiser import Denoiser
 from diffusion_env.samplers.tables import StepTable
 
@@ -47,7 +48,7 @@ class FunctionRun(Untouched):
         self._drawn_by: SeededSample | None = None
 
     def train(self, total_timesteps: int) -> None:
-        """Call the function and take its sampler. Raises TypeError for what is none."""
+        """Call the function and take its sampler. Raises ValueError for what is none."""
         found = self.function(self.task, total_timesteps, self.seed, **self.settings)
         self._drawn_by = None
         if isinstance(found, DenoisingPolicy):
@@ -57,7 +58,7 @@ class FunctionRun(Untouched):
         elif callable(found):
             self._drawn_by = found
         else:
-            raise TypeError(
+            raise ValueError(
                 f"{self.name} returned {type(found).__name__}, which is no sampler. Return a DenoisingPolicy, a pair "
                 "(step table, network), or a function (n, seed) -> samples in data units."
             )
@@ -75,10 +76,10 @@ class FunctionRun(Untouched):
     def sampler_state(self) -> Any:
         """Step table and weights, None before ``learn``.
 
-        Raises TypeError for a sampler that is a function, and for a network that is not built as the task's own.
+        Raises CheckpointError for a sampler that is a function, and for a network that is not built as the task's own.
         """
         if self._drawn_by is not None:
-            raise TypeError(
+            raise CheckpointError(
                 f"The sampler that {self.name} returned is a function (n, seed) -> samples, and a file holds no code. "
                 "To save it, return a DenoisingPolicy or a pair (step table, network)."
             )
@@ -86,7 +87,7 @@ class FunctionRun(Untouched):
             return None
         weights, own = (module_state(network) for network in (self.network, self._pretrained))
         if {name: part.shape for name, part in weights.items()} != {name: part.shape for name, part in own.items()}:
-            raise TypeError(
+            raise CheckpointError(
                 f"The network that {self.name} returned is not built as the task's denoiser, and a file holds no code "
                 "to build it by. To save it, return a trained copy of the task's denoiser."
             )
@@ -104,9 +105,9 @@ class FunctionRun(Untouched):
 
 
 def module_state(network: Any) -> dict[str, Tensor]:
-    """The weights by name; TypeError for what is no ``nn.Module``."""
+    """The weights by name; CheckpointError for what is no ``nn.Module``."""
     if not isinstance(network, nn.Module):
-        raise TypeError(f"Only the weights of an nn.Module can be saved; received {type(network).__name__}.")
+        raise CheckpointError(f"Only the weights of an nn.Module can be saved; received {type(network).__name__}.")
     return network.state_dict()
 
 

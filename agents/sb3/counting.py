@@ -17,6 +17,9 @@ class NetworkEvaluations:
 
     ``actor``: those of the model's actor (its target copy too); ``denoiser``: those of the environment's pretrained
     network, which "residual" mode asks in every step. ``int(counter)`` is their sum. Value networks do not count.
+
+    The networks are watched by forward hooks until `remove`: environments that share one denoiser object count its
+    evaluations together.
     """
 
     def __init__(self, model: BaseAlgorithm) -> None:

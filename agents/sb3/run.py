@@ -86,8 +86,8 @@ class SB3Run:
         self.model.set_logger(logger)
 
     def learn(self, total_timesteps: int, callback: MaybeCallback = None, log_interval: int = 10) -> SB3Run:
-        """Train for ``total_timesteps`` environment steps; ``log_interval`` in rollouts (off-policy: episodes)."""
-        self.model.learn(total_timesteps, [CriticSchedule(), *bound(callback, self)], log_interval)
+        """Train for ``total_timesteps`` environment steps; ``log_interval`` counts iterations."""
+        self.model.learn(total_timesteps, [CriticSchedule(), *bound(callback, self)], self._in_its_unit(log_interval))
         return self
 
     def resume(self, callback: MaybeCallback = None, log_interval: int = 10) -> SB3Run:
@@ -98,8 +98,14 @@ class SB3Run:
                 set_random_state(self._random_state)
                 self._random_state = None
             callbacks = [CriticSchedule(), *bound(callback, self)]
-            self.model.learn(left, callbacks, log_interval, reset_num_timesteps=False)
+            self.model.learn(left, callbacks, self._in_its_unit(log_interval), reset_num_timesteps=False)
         return self
+
+    def _in_its_unit(self, log_interval: int) -> int:
+        """Iterations as SB3 counts them for its log: rollouts on-policy, ended episodes off-policy."""
+        if isinstance(self.model, OnPolicyAlgorithm):
+            return log_interval
+        return max(1, log_interval * self.iteration_timesteps // self.env.table.num_steps)
 
     def sample(self, n: int, seed: int) -> Tensor:
         """n samples (n, *shape) in data units, by the policy as it acts in training."""

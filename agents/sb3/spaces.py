@@ -13,7 +13,7 @@ GAE: Space = {"gae_lambda": Choice((0.8, 0.9, 0.95, 1.0))}
 EPISODES: Space = {"episodes": Choice((1, 2, 5, 8))}
 """Of a rollout; the critic takes a step per episode, so this is also the agents' n_critic."""
 STD: Space = {"learn_std": Choice((False, True)), "min_std": SHARED["min_std"]}
-"""Of the denoising actor, which rows in "step" mode have."""
+"""Of the denoising actor, which on-policy presets in "step" mode have."""
 ON_POLICY: Space = STEP_SIZE | GAE | EPISODES
 
 PPO: Space = ON_POLICY | STD | {"n_epochs": Range(1, 8), "clip_range": Choice((0.1, 0.2, 0.3))}

@@ -66,7 +66,7 @@ class DDPMShortcutVecEnv(VecEnv):
 
     @property
     def table(self) -> StepTable:
-        """The sampler, K rows."""
+        """The step table, K steps."""
         return self.envs.table
 
     @property

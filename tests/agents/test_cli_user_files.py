@@ -52,6 +52,13 @@ def fit(task, total_timesteps, seed, scale=0.9):
 
 
 fit.space = {"scale": Range(0.5, 1.0)}
+
+
+def zeros(task, total_timesteps, seed):
+    """A sampler without a network."""
+    import torch
+
+    return lambda n, seed: torch.zeros(n, 2)
 '''
 FILES = {"MyPG": MY_PG, "MyPPO": MY_PPO, "fit": MY_FIT}
 
@@ -59,7 +66,7 @@ FILES = {"MyPG": MY_PG, "MyPPO": MY_PPO, "fit": MY_FIT}
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The current folder, holding my_file.py with all three; it is not on the path but for being the current one."""
-    assert all(len(text.strip().splitlines()) <= 15 for text in FILES.values())
+    assert all(len(text.split("def zeros")[0].strip().splitlines()) <= 15 for text in FILES.values())
     (tmp_path / "my_file.py").write_text("\n\n".join(FILES.values()))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", ".")])
@@ -149,6 +156,15 @@ def test_a_forged_config_is_not_followed(folder: Path, sizes: str, capsys: pytes
     assert call("train --resume run") == 2
     assert "a file never makes us import what it names" in " ".join(capsys.readouterr().err.split())
     assert "my_file" not in sys.modules
+
+
+def test_a_sampler_that_no_file_can_hold(folder: Path, sizes: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is trained and measured; the error comes with its checkpoint."""
+    assert call("train --algo my_file:zeros", sizes, TRAINING, "--output run") == 2
+    assert "zeros returned is a function (n, seed) -> samples, and a file holds no code" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    assert [line["time/total_timesteps"] for line in RunFolder(Path("run")).metrics()] == [0, 120]
 
 
 def test_flags_and_values(folder: Path, sizes: str, capsys: pytest.CaptureFixture[str]) -> None:

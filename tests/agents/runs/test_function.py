@@ -13,6 +13,7 @@ from agents.core.task import Task
 from agents.runs.callbacks import Checkpoint, SamplerEvaluation
 from agents.runs.untouched import Untouched
 from agents.zoo import find, load_agent
+from diffusion_env.checkpoints import CheckpointError
 from diffusion_env.denoisers.mlp import EpsMLP
 
 
@@ -74,7 +75,9 @@ def test_a_function_may_be_a_sampler_and_cannot_be_saved(small_task: Task, tmp_p
     run.learn(100, watch)
     assert [m.num_timesteps for m in watch.history] == [0, 100]
     assert torch.equal(run.sample(5, 1), as_function(small_task, 100, 0)(5, 1))
-    with pytest.raises(TypeError, match=r"as_function returned is a function .* a file holds no code. To save it"):
+    with pytest.raises(
+        CheckpointError, match=r"as_function returned is a function .* a file holds no code. To save it"
+    ):
         run.save(tmp_path / "run")
     assert not list(tmp_path.iterdir())
 
@@ -83,7 +86,7 @@ def test_a_network_of_another_build_cannot_be_saved(small_task: Task, tmp_path: 
     run = find(larger).make(small_task, 0)
     run.learn(100)
     assert run.sample(5, 1).shape == (5, 2)
-    with pytest.raises(TypeError, match="not built as the task's denoiser"):
+    with pytest.raises(CheckpointError, match="not built as the task's denoiser"):
         run.save(tmp_path / "run")
 
 
@@ -92,7 +95,7 @@ def test_what_is_no_sampler_is_refused(found: Any, small_task: Task) -> None:
     def wrong(task: Task, total_timesteps: int, seed: int) -> Any:
         return found
 
-    with pytest.raises(TypeError, match=f"wrong returned {type(found).__name__}, which is no sampler"):
+    with pytest.raises(ValueError, match=f"wrong returned {type(found).__name__}, which is no sampler"):
         find(wrong).make(small_task, 0).learn(100)
 
 

@@ -1,5 +1,6 @@
 """An algorithm of stable-baselines3 as any other: measured after its updates, saved without pickle, resumed."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -147,6 +148,16 @@ def test_an_iteration_is_what_lies_between_two_rollouts(make_run: MakeRun) -> No
     assert [run.iteration_timesteps for run in runs] == [2 * EPISODES, 2 * NUM_ENVS]
     task = replace(runs[0].task, num_envs=1)  # SB3 counts episodes in one environment alone
     assert find("sac").make(task, 0, {"train_freq": [2, "episode"]}).iteration_timesteps == 2 * NUM_STEPS
+
+
+@pytest.mark.parametrize("algo", ["ppo", "sac"])
+def test_the_log_counts_iterations(make_run: MakeRun, tmp_path: Path, algo: str) -> None:
+    """Off-policy too, where SB3 counts ended episodes: all environments end theirs at once."""
+    run = make_run(algo, **({"train_freq": NUM_STEPS} if algo == "sac" else {}))
+    run.set_logger(configure(str(tmp_path), ["json"]))
+    run.learn(6 * EPISODES, log_interval=2)
+    lines = [json.loads(line) for line in (tmp_path / "progress.json").read_text().splitlines()]
+    assert [line["time/total_timesteps"] for line in lines] == [2 * EPISODES, 4 * EPISODES, 6 * EPISODES]
 
 
 # --- saving and resuming ---------------------------------------------------------------------------------------------

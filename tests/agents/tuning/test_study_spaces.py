@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from agents.algorithms.presets import PRESETS, preset
-from agents.algorithms.spaces import agent_space
-from agents.core.spaces import Choice, Parameter, Range
+from agents.core.spaces import Parameter, Range
 from agents.core.task import Task
 from agents.sb3.registry import SB3_ALGORITHMS
 from agents.tuning.study import start_and_space
@@ -79,14 +78,3 @@ def test_what_is_fixed_is_not_tuned(algo: str, problem: MakeProblem) -> None:
     assert set(free) - set(space) == {"learning_rate"} == set(free) - set(start)
     with pytest.raises(ValueError, match=r"has no hyper-parameter \['n_critics'\]. Choose from .*learning_rate"):
         start_and_space(problem(algo, n_critics=1))
-
-
-@pytest.mark.parametrize(("num_steps", "steps"), [(10, (None, 1, 2, 5)), (2, (None, 1)), (1, None)])
-def test_gradients_run_through_steps_that_there_are(num_steps: int, steps: tuple[int | None, ...] | None) -> None:
-    parameter = agent_space(PRESETS["pathwise"].config, num_steps, 16).get("backprop_steps")
-    assert parameter == (None if steps is None else Choice(steps))
-
-
-def test_groups_divide_the_batch() -> None:
-    assert agent_space(PRESETS["grpo"].config, 10, 16)["group_size"] == Choice((4, 8, 16))
-    assert agent_space(PRESETS["grpo"].config, 10, 24)["group_size"] == Choice((4, 8))
