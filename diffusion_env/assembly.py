@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,6 +41,7 @@ def build_process(
     action_mode: ActionMode,
     denoiser: str | Path | Denoiser | None,
     critic: CriticLike,
+    critic_kwargs: Mapping[str, Any] | None,
     train_critic: bool,
     device: str | torch.device,
 ) -> DenoisingProcess:
@@ -49,7 +52,7 @@ def build_process(
     return DenoisingProcess(
         dataset=data,
         table=make_table(sampler, schedule, num_steps),
-        critic=make_critic(critic, data.shape).to(data.device),
+        critic=make_critic(critic, data.shape, kwargs=critic_kwargs).to(data.device),
         num_envs=num_envs,
         action_mode=action_mode,
         denoiser=network,

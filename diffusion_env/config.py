@@ -11,8 +11,12 @@ from diffusion_env.samplers.schedules import DEFAULT_SCHEDULE
 class PretrainConfig:
     """How a denoiser is pretrained."""
 
+    kind: str = "mlp"
+    """Kind of network: mlp."""
     schedule: str = DEFAULT_SCHEDULE
-    """Noise schedule: linear, cosine, sigmoid or published_toy."""
+    """Noise schedule: linear, cosine, sigmoid, published_toy, karras (variance exploding) or rectified_flow."""
+    prediction: str = "v_prediction"
+    """What the network's layers put out, whose squared error is the loss: epsilon, v_prediction, sample or flow."""
     num_levels: int = 1000
     """T, number of training levels."""
     num_updates: int = 15_000
@@ -56,6 +60,8 @@ class EvaluationConfig:
     """Whether a critic that was never a reward is trained on half of the points and judges the other half."""
     critic_steps: int = 500
     """Steps of 256 points per side that the held-out critic is trained."""
+    held_out_body: str | None = None
+    """Network of the held-out critic: mlp or conv; None chooses by the shape of the data."""
 
     def __post_init__(self) -> None:
         if not self.seeds or min(self.num_samples, self.w1_samples, self.sample_batch) < 2:

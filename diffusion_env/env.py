@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,11 @@ class DDPMShortcutEnv(ProcessViews, gym.Env[Observation, Any]):
       `shape` and `schedule`; None takes the weights shipped for the data set. Its noise schedule makes the table.
     - `critic` = "energy": "energy", "gradient_penalty", "spectral_norm", "weight_clipping", "baseline", "mmd",
       "frozen:PATH" or the path of a saved critic, whose weights then stay fixed, or a `Critic`.
+    - `critic_kwargs` = None: a dict of keywords for a critic given by name, such as `dict(gamma=0.3, width=512,
+      body="conv")`. "energy" takes `gamma`, "gradient_penalty" `gradient_weight`, "weight_clipping" `clip`, "baseline"
+      `value_weight`; each of these and "spectral_norm" takes `width`, `depth`, `learning_rate` and `body`, which is
+      "mlp", "conv" or None (by shape: "conv" for images whose sides have at least 8 pixels, "mlp" for all else). "mmd"
+      takes `bandwidths` and `max_references`. A wrong keyword raises an error that lists the right ones.
     - `train_critic` = True: whether the environment trains the critic on its own finished episodes.
     - `render_mode` = None: "rgb_array" draws the particle and its path over the data's density, images as images.
 
@@ -150,12 +156,15 @@ class DDPMShortcutEnv(ProcessViews, gym.Env[Observation, Any]):
         action_mode: ActionMode = "step",
         denoiser: str | Path | Denoiser | None = None,
         critic: str | Path | Critic = "energy",
+        critic_kwargs: Mapping[str, Any] | None = None,
         train_critic: bool = True,
         render_mode: str | None = None,
     ) -> None:
         """See the class, section Arguments."""
         self.render_mode = checked_render_mode(render_mode)
-        self.process = build_process(1, dataset, num_steps, sampler, action_mode, denoiser, critic, train_critic, "cpu")
+        self.process = build_process(
+            1, dataset, num_steps, sampler, action_mode, denoiser, critic, critic_kwargs, train_critic, "cpu"
+        )
         self.observation_space = observation_space(self.process)
         self.action_space = action_space(self.process)
 

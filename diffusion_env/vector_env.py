@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -70,6 +71,7 @@ class DDPMShortcutVectorEnv(ProcessViews, VectorEnv[Any, Any, Any]):
         action_mode: ActionMode = "step",
         denoiser: str | Path | Denoiser | None = None,
         critic: str | Path | Critic = "energy",
+        critic_kwargs: Mapping[str, Any] | None = None,
         train_critic: bool = True,
         array_type: Literal["numpy", "torch"] = "numpy",
         device: str | torch.device = "cpu",
@@ -83,7 +85,7 @@ class DDPMShortcutVectorEnv(ProcessViews, VectorEnv[Any, Any, Any]):
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
         self.render_mode = checked_render_mode(render_mode)
         self.process = build_process(
-            num_envs, dataset, num_steps, sampler, action_mode, denoiser, critic, train_critic, device
+            num_envs, dataset, num_steps, sampler, action_mode, denoiser, critic, critic_kwargs, train_critic, device
         )
         self.num_envs, self.array_type = num_envs, array_type
         self._nobody = torch.zeros(num_envs, dtype=torch.bool, device=self.process.device)

@@ -14,6 +14,7 @@ from torch import Tensor
 from diffusion_env.critics import Critic, make_critic
 from diffusion_env.critics.base import Penalty
 from diffusion_env.data.dataset import Dataset
+from diffusion_env.denoisers.mlp import EpsMLP
 from diffusion_env.process import DenoisingProcess, Outcome
 from diffusion_env.samplers.named import make_table
 from diffusion_env.samplers.schedules import make_schedule
@@ -27,6 +28,16 @@ Step = tuple[Any, Any, Any, Any, dict[str, Any]]
 def rows(points: Tensor) -> set[bytes]:
     """The points (N, *shape) as a set, to look for equal ones."""
     return {row.tobytes() for row in points.flatten(1).numpy()}
+
+
+def normal(*shape: int, seed: int = 0, dtype: torch.dtype | None = None) -> Tensor:
+    """Standard normal numbers (*shape), the same for the same seed."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def small_network(shape: tuple[int, ...] = (2,), seed: int = 0, width: int = 16) -> EpsMLP:
+    """An untrained denoiser on the cosine schedule."""
+    return EpsMLP(shape, make_schedule("cosine"), width, 2, torch.Generator().manual_seed(seed))
 
 
 def make_process(

@@ -38,7 +38,15 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "diffusion_env.checkpoints": ("atomic", "format restoring"),
     "diffusion_env.data": ("dataset distributions archives pictures", "files", "named"),
     "diffusion_env.evaluation": ("metrics two_sample refitted", "protocol"),
-    "diffusion_env.samplers": ("schedules", "law", "tables", "named", "denoiser", "walk"),
+    "diffusion_env.networks": ("layers", "conv spectral", "bodies"),
+    "diffusion_env.critics": (
+        "base",
+        "trained mmd frozen keywords",
+        "energy wasserstein baseline",
+        "factory",
+    ),
+    "diffusion_env.samplers": ("schedules", "law predictions", "tables", "named", "denoiser", "walk"),
+    "diffusion_env.denoisers": ("base", "mlp mixture", "loading", "pretraining"),
     "agents": ("core", "algorithms", "runs", "sb3", "zoo", "tuning", "commands", "cli"),
     "agents.core": (
         "task spaces config ranks sanity shapes value policy",
@@ -202,6 +210,19 @@ def files_are_named_for_what_they_hold(module: str, source: str) -> list[str]:
     return [name] if name in {"utils", "util", "helpers", "misc", "common"} else []
 
 
+def nobody_compares_the_name_of_a_critic(module: str, source: str) -> list[str]:
+    """What must be known of a critic is an attribute of it: a comparison with a name excludes every other critic."""
+    if within(module, ("diffusion_env.critics",)):
+        return []
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        compared = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
+        compared += [node.subject] if isinstance(node, ast.Match) else []
+        names = [ast.unparse(one) for one in compared if isinstance(one, ast.Attribute) and one.attr == "name"]
+        found += [name for name in names if "critic" in name.lower()]
+    return found
+
+
 def function_of(statements: int, docstring_lines: int = 0) -> str:
     docstring = [f'    """{"x" + chr(10) * docstring_lines}"""'] if docstring_lines else []
     return "\n".join(["def f():", *docstring, *["    a = 1"] * statements])
@@ -261,6 +282,18 @@ CASES: dict[Rule, list[tuple[tuple[str, str], tuple[str, str]]]] = {
     functions_are_short: [
         ((AGENT, function_of(MAX_FUNCTION_LINES)), (AGENT, function_of(MAX_FUNCTION_LINES - 1))),
         ((AGENT, function_of(MAX_FUNCTION_LINES, 9)), (AGENT, function_of(MAX_FUNCTION_LINES - 1, 9))),
+    ],
+    nobody_compares_the_name_of_a_critic: [
+        (
+            (AGENT, "if self.envs.critic.name == 'baseline': a = 1"),
+            (AGENT, "if self.envs.critic.wants_trajectory: a = 1"),
+        ),
+        ((AGENT, "a = 'mmd' != critic.name"), (AGENT, "a = 'mmd' != dataset.name")),
+        ((ENV, "a = made_critic.name in ('mmd', 'energy')"), (ENV, "a = made_critic.name")),
+        (
+            (ENV, "match critic.name:\n    case 'mmd': a = 1"),
+            ("diffusion_env.critics.factory", "a = critic.name == 'b'"),
+        ),
     ],
     files_are_named_for_what_they_hold: [(("agents.utils", ""), ("agents.core.losses", ""))],
 }

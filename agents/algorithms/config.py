@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from agents.core.config import AgentConfig, is_count, is_weight, refuse, refuse_other
+from agents.core.config import AgentConfig
+from diffusion_env.fields import Bounds, Count, Positive, Share, Weight
 
 Baseline = Literal["none", "value", "group"]
 Surrogate = Literal["score", "clip", "regression"]
@@ -17,42 +18,30 @@ StepWeight = Literal["uniform", "equal"]
 class PolicyGradientConfig(AgentConfig):
     """Hyper-parameters of the score-function agents; the defaults are our SFT-PG (Fan & Lee 2023, algorithm 1)."""
 
-    minibatch_size: int | None = None
+    minibatch_size: Count | None = None
     """Transitions per policy step, drawn without replacement from the buffer; None takes the whole buffer."""
     baseline: Baseline = "value"
-    """Subtracted from f(x_0): value V(x[k], k); group, the mean over trajectories that share x[0]; or none, which
+    """Subtracted from f(x_0): value, V(x[k], k); group, the mean over trajectories that share x[0]; or none, which
     leaves the environment's return f(x_0) - mean f(data)."""
-    gae_lambda: float = 0.9
+    gae_lambda: Share = 0.9
     """With the value baseline: 1 is f(x_0) - V(x[k], k), as published; below 1 noise is traded for V's bias."""
-    group_size: int | None = None
+    group_size: Annotated[int, Bounds(2)] | None = None
     """Trajectories that share x[0], a divisor of num_envs; None lets all start on their own."""
     surrogate: Surrogate = "score"
     """score: A log p. clip: PPO's clipped ratio. regression: log p weighted by exp(A / temperature)."""
-    clip_range: float = 0.2
+    clip_range: Positive = 0.2
     """With surrogate clip: the ratio's gain ends outside 1 - clip_range ... 1 + clip_range."""
-    temperature: float = 1.0
+    temperature: Positive = 1.0
     """With surrogate regression: of the weights, in units of the advantage."""
     advantage_normalization: Normalization = "none"
     """Advantages less their mean, over their std: of the whole batch, or of the group that shares x[0]."""
-    advantage_std_floor: float = 0.05
+    advantage_std_floor: Positive = 0.05
     """Least std that advantages are divided by, in units of f: what is already noise is not blown up."""
     step_weight: StepWeight = "uniform"
     """Weights of the K steps in the loss: uniform, or such that each step's score has one scale (std / eps_coef)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        refuse(self, ("minibatch_size",), lambda v: v is None or is_count(v), "None or an integer >= 1")
-        refuse(self, ("group_size",), lambda v: v is None or (is_count(v) and v >= 2), "None or an integer >= 2")
-        refuse(self, ("gae_lambda",), lambda v: 0 <= v <= 1, "a number in [0, 1]")
-        positive = ("clip_range", "temperature", "advantage_std_floor")
-        refuse(self, positive, lambda v: is_weight(v) and v > 0, "a finite number > 0")
-        refuse_other(
-            self,
-            baseline=Baseline,
-            surrogate=Surrogate,
-            advantage_normalization=Normalization,
-            step_weight=StepWeight,
-        )
         if self.group_size is None and "group" in (self.baseline, self.advantage_normalization):
             raise ValueError(
                 f"baseline={self.baseline!r} and advantage_normalization={self.advantage_normalization!r} need groups "
@@ -64,25 +53,17 @@ class PolicyGradientConfig(AgentConfig):
 class DxDPConfig(AgentConfig):
     """Hyper-parameters of the one-step value gradient (Yoon et al. 2024)."""
 
-    entropy_coef: float = 0.0
+    entropy_coef: Weight = 0.0
     """tau_1, weight of each step's entropy, in nats; it matters with std learned only."""
-    velocity_coef: float = 0.0
+    velocity_coef: Weight = 0.0
     """tau_2, weight of each step's |x[k+1] - x[k]|^2 / 2."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        refuse(self, ("entropy_coef", "velocity_coef"), is_weight, "a finite number >= 0")
 
 
 @dataclass(frozen=True)
 class PathwiseConfig(AgentConfig):
     """Hyper-parameters of back-propagation through the chain."""
 
-    backprop_steps: int | None = None
+    backprop_steps: Count | None = None
     """Last steps that the gradient runs through; None takes all K."""
     gradient_checkpointing: bool = False
     """Whether each step is computed again on the way back instead of being kept: memory of one step, not of K."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        refuse(self, ("backprop_steps",), lambda v: v is None or is_count(v), "None or an integer >= 1")

@@ -16,7 +16,7 @@ from diffusion_env.checkpoints import with_suffix
 from diffusion_env.config import PretrainConfig
 from diffusion_env.data.dataset import Dataset
 from diffusion_env.data.named import load_dataset
-from diffusion_env.denoisers.mlp import EpsMLP
+from diffusion_env.denoisers.base import NetworkDenoiser
 from diffusion_env.denoisers.pretraining import pretrain
 
 SHOWN_EVERY = 100
@@ -34,7 +34,7 @@ def run(options: Pretrain, command: str) -> None:
     print(f"Wrote {network.save(target, metadata)}")
 
 
-def _pretrain(data: Dataset, config: PretrainConfig, progress_bar: bool) -> EpsMLP:
+def _pretrain(data: Dataset, config: PretrainConfig, progress_bar: bool) -> NetworkDenoiser:
     with tqdm(total=config.num_updates, unit="updates", disable=not progress_bar) as bar:
         return pretrain(data, config, _shown_on(bar))
 

@@ -90,6 +90,11 @@ class IPMAgent:
         ``tensorboard_log``: a folder; runs are numbered inside it. Raises ValueError where the data set has no
         pretrained denoiser, and where the algorithm needs densities that the sampler's steps do not have.
         """
+        if all(getattr(type(self), joint) is getattr(IPMAgent, joint) for joint in ("policy_loss", "iterate")):
+            raise NotImplementedError(
+                f"{type(self).__name__} has no loss on theta. Write policy_loss(self, batch, advantage, first), or "
+                "iterate(self) for another order altogether."
+            )
         self.config = checked_config(config, self.config_class, type(self).__name__) or self.default_config()
         self.env_id, self.num_envs, self.device = env_id, num_envs, torch.device(device)
         self.env_kwargs = dict(env_kwargs or {})
@@ -101,6 +106,8 @@ class IPMAgent:
                 f"There are {self.ranks.size} ranks, and each would train a critic of its own. Train with a fixed "
                 "critic, env_kwargs=dict(critic=..., train_critic=False), or in one process."
             )
+        if self.ranks.size > 1 and seed is None:
+            raise ValueError(f"There are {self.ranks.size} ranks, which must start from the same weights: give a seed.")
         own_seed = self.ranks.seed(self.seed)
         self.envs = make_envs(env_id, num_envs, self.env_kwargs, self.device)
         self.pretrained = required_denoiser(self.envs)
@@ -195,7 +202,13 @@ class IPMAgent:
     def rollout(self) -> Trajectories:
         """B trajectories of `behaviour`; scored where `needs_density`. Raises StopTraining when a callback says so."""
         start, self.next_start = self.start(), None
-        newest, next_start = collect(self.envs, self.behaviour, start, self.generator, self.on_step, self.needs_density)
+        try:
+            newest, next_start = collect(
+                self.envs, self.behaviour, start, self.generator, self.on_step, self.needs_density
+            )
+        except FloatingPointError:
+            self.ranks.agree(False)  # the other ranks wait in their on_step: they stop at this step too
+            raise
         if newest is None:
             raise StopTraining
         self.next_start = next_start
@@ -274,9 +287,7 @@ class IPMAgent:
 
         ``advantage`` (K, n) as `advantages` gave it; ``first``: theta is still the one that made the buffer.
         """
-        raise NotImplementedError(
-            f"{type(self).__name__} has no loss on theta. Write policy_loss(self, batch, advantage, first)."
-        )
+        raise NotImplementedError
 
     def with_kl(self, loss: Loss, law: GaussianStep, x: Tensor, k: Tensor) -> Loss:
         """``loss`` plus kl_coef * mean KL of ``law`` to the pretrained sampler's law at x[k] (Fan et al. 2023).

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 import gymnasium as gym
 import torch
 
-from diffusion_env.checkpoints import CheckpointError, Header, load_object, save_object
+from diffusion_env.checkpoints import CheckpointError, Header, load_module, load_object, load_optimizer, save_object
+from diffusion_env.fields import from_json
 
 A = TypeVar("A")
 
@@ -49,12 +50,9 @@ def load_agent(
             "saved it."
         )
     try:
-        config = agent_class.config_class(**header.config)
+        config = from_json(agent_class.config_class, header.config, f"the configuration in {path}")
     except (TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"The configuration in {path} is not a {agent_class.config_class.__name__} ({error}). Load it with the "
-            "class and the version that saved it."
-        ) from error
+        raise CheckpointError(f"{error} Load it with the class and the version that saved it.") from error
     saved = header.extra
     if not {"env_id", "num_envs", "env_kwargs", "env_objects", "seed"} <= saved.keys():
         raise CheckpointError(f"The header of {path} has only {sorted(saved)}: no agent's `save` wrote it.")
@@ -99,23 +97,36 @@ def agent_state(agent: Any) -> dict[str, Any]:
     }
 
 
-def restore_agent(agent: Any, state: Mapping[str, Any], path: str | Path) -> None:
-    """Put the ``agent_state`` read from ``path`` back; CheckpointError where the agent is another one."""
+def restore_agent(agent: Any, state: Any, path: str | Path) -> None:
+    """Put the ``agent_state`` read from ``path`` back; CheckpointError where it is another agent's, or no agent's."""
     try:
         for name, part in agent.parts.items():
-            part.load_state_dict(state["algorithm"][name])
+            restore_part(part, state["algorithm"][name], f"The {name} in {path}")
         agent.policy.num_evaluations, agent.reference.num_evaluations = state["algorithm"]["evaluations"]
         agent.critic.load_state_dict(state["critic"])
         agent.envs.load_state_dict(state["envs"])
-    except (RuntimeError, ValueError, KeyError) as error:
+        agent.next_start = state["next_start"]
+        for generator, saved in zip((agent.generator, agent.sample_generator), state["generators"], strict=True):
+            generator.set_state(saved.cpu())
+        agent.num_timesteps, agent.iteration, agent.total_timesteps = state["counters"]
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{path} does not fit this agent ({error}). It was saved with another data shape, number of steps or "
             "network; load it with the env_kwargs it was trained with."
         ) from error
-    agent.next_start = state["next_start"]
-    for generator, saved in zip((agent.generator, agent.sample_generator), state["generators"], strict=True):
-        generator.set_state(saved.cpu())
-    agent.num_timesteps, agent.iteration, agent.total_timesteps = state["counters"]
+
+
+def restore_part(part: Any, state: Any, what: str) -> None:
+    """Put the ``state`` of one of the agent's parts back; CheckpointError, which says ``what`` it is, where it differs.
+
+    Networks and optimizers are compared with it first; a part of another kind checks its state itself.
+    """
+    if isinstance(part, torch.nn.Module):
+        load_module(part, state, what)
+    elif isinstance(part, torch.optim.Optimizer):
+        load_optimizer(part, state, what)
+    else:
+        part.load_state_dict(state)
 
 
 def saved_env_kwargs(header: Header, given: Mapping[str, Any] | None, path: str | Path) -> dict[str, Any]:

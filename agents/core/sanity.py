@@ -90,5 +90,5 @@ class SanityChecks:
         warnings.warn(
             f"{limit.metric} is {value:.3g} in iteration {iteration} (allowed: {limit.lowest:g} to {limit.highest:g}): "
             f"{limit.meaning}.",
-            stacklevel=4,
+            stacklevel=6,
         )

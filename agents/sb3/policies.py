@@ -20,9 +20,10 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
 from agents.core.rollout import required_denoiser
+from agents.core.value import ValueNet
 from agents.sb3.vec_env import DDPMShortcutVecEnv
-from diffusion_env.denoisers.mlp import EpsMLP
-from diffusion_env.samplers.denoiser import Denoiser
+from diffusion_env.networks.bodies import body_name
+from diffusion_env.samplers.denoiser import Denoiser, ask_at_steps
 from diffusion_env.samplers.tables import StepTable
 
 
@@ -67,7 +68,7 @@ class DenoisingActor(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """See the class; each entry of the batch may be in a row of its own."""
         x, k = features[:, : self.dim].unflatten(1, self.shape), self.rows(features)
-        eps = self.net(x, self.time, k) if isinstance(self.net, EpsMLP) else self.net(x, self.time[k])
+        eps = ask_at_steps(self.net, x, self.time, k)
         return self.eps_gain[k].unsqueeze(1) * eps.flatten(1)
 
     def rows(self, features: Tensor) -> Tensor:
@@ -75,11 +76,28 @@ class DenoisingActor(nn.Module):
         return features[:, self.dim :].argmax(dim=1).clamp(max=len(self.time) - 1)
 
 
+class ParticleValue(nn.Module):
+    """V (B, 1) at `ParticleFeatures` (B, D + K + 1), by a body that sees x unflattened; see `ValueNet`."""
+
+    def __init__(self, shape: tuple[int, ...], num_steps: int, width: int, depth: int, body: str) -> None:
+        """``shape`` of one event; ``num_steps``: K. The initial weights follow from the global seed, as SB3's do."""
+        super().__init__()
+        self.shape, self.dim = shape, math.prod(shape)
+        generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+        self.net = ValueNet(shape, num_steps + 1, width, depth, generator, body)  # a finished sample has a step too
+
+    def forward(self, features: Tensor) -> Tensor:
+        """See the class."""
+        x, k = features[:, : self.dim].unflatten(1, self.shape), features[:, self.dim :].argmax(dim=1)
+        return self.net(x, k).unsqueeze(1)
+
+
 class DenoisingActorCriticPolicy(MultiInputActorCriticPolicy):
     """SB3's actor-critic whose actor is a copy of the pretrained sampler; for PPO, A2C and TRPO in "step" mode.
 
     Before training it acts exactly as the pretrained sampler does (but for SB3's clipping at the box, and for
-    ``min_std``). The denoiser trains; the value network sees x and the one-hot step. SB3 pickles ``policy_kwargs`` when
+    ``min_std``). The denoiser trains; the value network sees x and the one-hot step: side by side in SB3's own
+    multi-layer perceptron, or with x as an image in another body (`ParticleValue`). SB3 pickles ``policy_kwargs`` when
     it saves a model.
 
     Args:
@@ -90,17 +108,19 @@ class DenoisingActorCriticPolicy(MultiInputActorCriticPolicy):
         table: the step table, every row with noise.
         learn_std: whether the std of each row is learned too (one number per row); otherwise it stays.
         min_std: the table's standard deviations are raised to at least this, in network units; 0 leaves them.
-        value_arch: units of the value network's hidden layers.
+        value_arch: units of the value network's hidden layers; in a body other than "mlp" all alike.
+        value_body: of the value network, a name in `diffusion_env.networks.bodies.BODIES`; None chooses by x's shape.
         use_sde: must be False.
         optimizer_class: of all parameters.
         optimizer_kwargs: its arguments, but for the learning rate.
 
     Raises ValueError for a table with a noiseless row, which has no log-probability, for a ``min_std`` that is no
-    finite number >= 0, and for ``use_sde``.
+    finite number >= 0, for hidden layers that the body does not take, and for ``use_sde``.
     """
 
     action_net: DenoisingActor
     action_dist: DiagGaussianDistribution
+    value_net: nn.Module  # type: ignore[assignment]  # a Linear in SB3
 
     def __init__(
         self,
@@ -112,6 +132,7 @@ class DenoisingActorCriticPolicy(MultiInputActorCriticPolicy):
         learn_std: bool = False,
         min_std: float = 0.0,
         value_arch: Sequence[int] = (128, 128),
+        value_body: str | None = None,
         use_sde: bool = False,
         optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
@@ -124,11 +145,17 @@ class DenoisingActorCriticPolicy(MultiInputActorCriticPolicy):
             "min_std": min_std,
         }
         self._value_arch = tuple(value_arch)
+        self._value_body = body_name(observation_space["x"].shape or (), value_body)
+        if self._value_body != "mlp" and len(set(value_arch)) != 1:
+            raise ValueError(
+                f"The value network was given hidden layers {list(value_arch)}, but in the body {self._value_body!r} "
+                "all have one width. Give for example value_arch=(128, 128), or value_body='mlp'."
+            )
         super().__init__(
             observation_space,
             action_space,
             lr_schedule,
-            net_arch={"pi": [], "vf": list(value_arch)},
+            net_arch={"pi": [], "vf": list(value_arch) if self._value_body == "mlp" else []},
             activation_fn=nn.SiLU,
             features_extractor_class=ParticleFeatures,
             normalize_images=False,
@@ -140,6 +167,10 @@ class DenoisingActorCriticPolicy(MultiInputActorCriticPolicy):
         super()._build(lr_schedule)
         # After SB3's orthogonal initialisation, which would overwrite the pretrained weights.
         self.action_net = DenoisingActor(**self._actor_kwargs)
+        if self._value_body != "mlp":
+            shape, num_steps = self.action_net.shape, len(self.action_net.time)
+            width, depth = self._value_arch[0], len(self._value_arch)
+            self.value_net = ParticleValue(shape, num_steps, width, depth, self._value_body)
         del self.log_std  # SB3's is one number for all rows
         arguments: dict[str, Any] = {"lr": lr_schedule(1), **self.optimizer_kwargs}
         self.optimizer = self.optimizer_class(self.parameters(), **arguments)
@@ -152,7 +183,8 @@ class DenoisingActorCriticPolicy(MultiInputActorCriticPolicy):
     def _get_constructor_parameters(self) -> dict[str, Any]:
         theirs = super()._get_constructor_parameters()
         kept = ("observation_space", "action_space", "lr_schedule", "use_sde", "optimizer_class", "optimizer_kwargs")
-        return {key: theirs[key] for key in kept} | self._actor_kwargs | {"value_arch": self._value_arch}
+        value = {"value_arch": self._value_arch, "value_body": self._value_body}
+        return {key: theirs[key] for key in kept} | self._actor_kwargs | value
 
 
 def denoising_policy_kwargs(env: DDPMShortcutVecEnv, learn_std: bool = False, min_std: float = 0.0) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from diffusion_env.critics.energy import EnergyCritic
 from diffusion_env.critics.factory import CRITICS, load_critic, make_critic
 from diffusion_env.critics.frozen import FrozenCritic
 from diffusion_env.critics.mmd import MMDCritic
+from diffusion_env.critics.trained import TrainedCritic
 from diffusion_env.critics.wasserstein import GradientPenaltyCritic, SpectralNormCritic, WeightClippingCritic
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "MMDCritic",
     "Penalty",
     "SpectralNormCritic",
+    "TrainedCritic",
     "WeightClippingCritic",
     "load_critic",
     "make_critic",

@@ -31,12 +31,14 @@ class Critic(nn.Module, ABC):
     wants_trajectory: ClassVar[bool] = False
     """Whether `update` needs the penalty that `trajectory_penalty` makes, when no agent passes one."""
     wants_value_penalty: ClassVar[bool] = False
-    """Whether an agent's value error is this critic's penalty, with V regressed on the scores from before its step."""
+    """Whether an agent's own value error is to be the penalty of `update`. If so, the agent has a value function V,
+    fits it to the scores from before the critic's step, and passes the penalty
+    value_loss_weight * mean (V(x[k], k) - f(x_0))^2 with V constant: V and f then descend on the same loss."""
 
     shape: tuple[int, ...] | None
     """Shape of one event; None for a fixed reward function, which takes what it takes."""
     config: dict[str, Any]
-    """JSON hyper-parameters: what `save` writes beside the weights and `load_critic` builds from."""
+    """JSON keywords of the constructor: what `save` writes beside the weights and `load_critic` builds from."""
 
     def __init__(self, shape: Sequence[int] | None) -> None:
         super().__init__()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from diffusion_env.critics.base import Penalty
 from diffusion_env.critics.trained import TrainedCritic
-from diffusion_env.networks.layers import ConditionedMLP
+from diffusion_env.fields import Count, Weight
+from diffusion_env.networks.bodies import make_conditioned_body
+from diffusion_env.networks.layers import Conditioned
 
 TIME_FEATURES = 8
 
@@ -34,21 +37,24 @@ class BaselineCritic(TrainedCritic):
         self,
         shape: Sequence[int],
         seed: int = 0,
-        value_weight: float = 1.0,
-        width: int = 256,
-        depth: int = 2,
-        learning_rate: float = 1e-3,
+        value_weight: Weight = 1.0,
+        width: Count = 256,
+        depth: Count = 2,
+        learning_rate: Weight = 1e-3,
+        body: str | None = None,
     ) -> None:
-        super().__init__(shape, seed, width, depth, learning_rate, {"value_weight": value_weight})
+        super().__init__(shape, seed, width, depth, learning_rate, body, {"value_weight": value_weight})
         self.value_weight = value_weight
         generator = torch.Generator().manual_seed(seed)
         self.value = self.build_value(generator)
         self.reset(generator)
 
-    def build_value(self, generator: torch.Generator) -> ConditionedMLP:
-        """The value network, initialised from a CPU generator."""
+    def build_value(self, generator: torch.Generator) -> Conditioned:
+        """The value network on the same body, (*batch, *shape) and (*c, TIME_FEATURES) -> (*batch, 1), initialised
+        from a CPU generator."""
         assert self.shape is not None
-        return ConditionedMLP(math.prod(self.shape), 1, TIME_FEATURES, self.width, self.depth, generator)
+        sizes: dict[str, Any] = {"body": self.body, "width": self.width, "depth": self.depth}
+        return make_conditioned_body(self.shape, 1, TIME_FEATURES, generator, **sizes)
 
     def reset(self, generator: torch.Generator) -> None:
         """New weights of critic and value network, new optimisers."""
@@ -90,7 +96,7 @@ class BaselineCritic(TrainedCritic):
         time = torch.arange(len(states), device=states.device) / len(states)
         frequencies = math.pi * torch.arange(TIME_FEATURES, device=states.device)
         features = torch.cos(time[:, None, None] * frequencies)  # (K, 1, TIME_FEATURES)
-        values: Tensor = self.value(states.flatten(2), features)
+        values: Tensor = self.value(states, features)
         return values.squeeze(-1)
 
     def _fit_value(self, values: Tensor, scores: Tensor) -> None:

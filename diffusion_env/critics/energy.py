@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from typing import Annotated
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from diffusion_env.critics.trained import TrainedCritic
-from diffusion_env.networks.layers import FourierFeatures, mlp
+from diffusion_env.fields import Bounds, Count, Positive, Weight
+from diffusion_env.networks.layers import Fourier
 
 
 class EnergyCritic(TrainedCritic):
@@ -18,8 +18,9 @@ class EnergyCritic(TrainedCritic):
     At the optimum f = (q - p) / (2 gamma (q + p)), so |f| <= 1 / (2 gamma): the IPM over this ball of L2 is a
     chi-squared (Fisher) type of distance, bounded in value but not in slope.
 
-    The network sees the event through random Fourier features (Tancik et al. 2020): a plain MLP learns low frequencies
-    first and in thousands of updates does not notice a sample that lies between two arms of the data.
+    The body sees the event through random Fourier features (Tancik et al. 2020): a multi-layer perceptron learns low
+    frequencies first, and in thousands of updates does not notice a sample that lies between two arms of the data. The
+    small kernels of a convolutional body see fine detail as it is, so there no features are added unless you ask.
     """
 
     name = "energy"
@@ -30,23 +31,19 @@ class EnergyCritic(TrainedCritic):
         self,
         shape: Sequence[int],
         seed: int = 0,
-        gamma: float = 0.3,
-        width: int = 256,
-        depth: int = 1,
-        learning_rate: float = 1e-3,
-        num_features: int = 64,
-        frequency: float = 4.0,
+        gamma: Weight = 0.3,
+        width: Count = 256,
+        depth: Count = 1,
+        learning_rate: Weight = 1e-3,
+        num_features: Annotated[int, Bounds(0)] | None = None,
+        frequency: Positive = 4.0,
+        body: str | None = None,
     ) -> None:
-        """``num_features`` random directions; ``frequency``: radians per unit of the event's root mean square."""
-        self.gamma, self.num_features, self.frequency = gamma, num_features, frequency
+        """``num_features`` random directions, None for the body's own number (64 for "mlp", 0 for "conv");
+        ``frequency``: radians per unit of the event's root mean square."""
+        self.gamma, self.fourier = gamma, Fourier(num_features, frequency)
         own = {"gamma": gamma, "num_features": num_features, "frequency": frequency}
-        super().__init__(shape, seed, width, depth, learning_rate, own)
-
-    def build_network(self, generator: torch.Generator) -> nn.Module:
-        """Fourier features and an MLP on them."""
-        assert self.shape is not None
-        features = FourierFeatures(math.prod(self.shape), self.num_features, self.frequency, generator)
-        return nn.Sequential(features, mlp([features.out_dim, *[self.width] * self.depth, 1], generator))
+        super().__init__(shape, seed, width, depth, learning_rate, body, own)
 
     def regulariser(self, real: Tensor, fake: Tensor, f_real: Tensor, f_fake: Tensor) -> Tensor:
         """The mean square of the scores of each batch, times gamma."""

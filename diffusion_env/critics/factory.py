@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from diffusion_env.checkpoints import SUFFIX, load_module, load_object
+from diffusion_env.checkpoints import SUFFIX, CheckpointError, load_module, load_object
 from diffusion_env.critics.base import Critic
 from diffusion_env.critics.baseline import BaselineCritic
 from diffusion_env.critics.energy import EnergyCritic
 from diffusion_env.critics.frozen import FrozenCritic
+from diffusion_env.critics.keywords import checked_keywords
 from diffusion_env.critics.mmd import MMDCritic
 from diffusion_env.critics.wasserstein import GradientPenaltyCritic, SpectralNormCritic, WeightClippingCritic
 
@@ -34,20 +35,24 @@ CRITICS: dict[str, type[Critic]] = {
         FrozenCritic,
     )
 }
-"""The names that `make_critic` knows."""
+"""The names that `make_critic` knows. A class of your own that is added here works wherever a name is taken: its
+constructor takes ``shape`` and ``seed``, and keywords of which `Critic.config` holds the values."""
 
 
-def make_critic(critic: CriticLike, shape: Sequence[int], seed: int = 0) -> Critic:
+def make_critic(
+    critic: CriticLike, shape: Sequence[int], seed: int = 0, kwargs: Mapping[str, Any] | None = None
+) -> Critic:
     """A critic for events of `shape`.
 
-    `critic` is a name in `CRITICS`, with weights from `seed`; a path to a saved critic (a `Path`, or a string
-    that ends in .safetensors or starts with "frozen:"), which comes back frozen; a `Critic`, returned as it
-    is; or a fixed reward function of events (*batch, *shape) to scores (*batch,).
+    `critic` is a name in `CRITICS`, with weights from `seed` and the keywords `kwargs` of its constructor (for example
+    gamma, width, depth, body); a path to a saved critic (a `Path`, or a string that ends in .safetensors or starts with
+    "frozen:"), which comes back frozen; a `Critic`, returned as it is; or a fixed reward function of events
+    (*batch, *shape) to scores (*batch,).
 
-    Raises ValueError for an unknown name or a critic of another shape, CheckpointError for an unreadable
-    file.
+    Raises ValueError for an unknown name, a critic of another shape, a keyword that the named critic does not take, or
+    keywords for what is no name; CheckpointError for an unreadable file.
     """
-    made = _make(critic, shape, seed)
+    made = _make(critic, tuple(shape), seed, kwargs or {})
     if made.shape is not None and made.shape != tuple(shape):
         raise ValueError(
             f"The critic {critic if isinstance(critic, str | Path) else made.name!r} takes events of shape "
@@ -57,7 +62,16 @@ def make_critic(critic: CriticLike, shape: Sequence[int], seed: int = 0) -> Crit
     return made
 
 
-def _make(critic: CriticLike, shape: Sequence[int], seed: int) -> Critic:
+def _make(critic: CriticLike, shape: tuple[int, ...], seed: int, kwargs: Mapping[str, Any]) -> Critic:
+    if isinstance(critic, str) and critic in CRITICS and critic != FrozenCritic.name:
+        return _build(CRITICS[critic], {"shape": shape, "seed": seed}, kwargs, "critic_kwargs")
+    if kwargs:
+        given = repr(critic) if isinstance(critic, str | Path) else f"of type {type(critic).__name__}"
+        raise ValueError(
+            f"critic_kwargs={dict(kwargs)!r} were given with the critic {given}, but keywords build a critic from "
+            f"its name alone: one of {', '.join(_names())}. A Critic, a saved critic or a reward function is already "
+            "built: leave critic_kwargs out, or give a name."
+        )
     if isinstance(critic, Critic):
         return critic
     if isinstance(critic, Path):
@@ -66,22 +80,29 @@ def _make(critic: CriticLike, shape: Sequence[int], seed: int) -> Critic:
         return FrozenCritic(critic, shape)
     if critic.startswith(FROZEN_PREFIX) or critic.endswith(SUFFIX):
         return _frozen(Path(critic.removeprefix(FROZEN_PREFIX)))
-    if critic not in CRITICS or critic == FrozenCritic.name:
-        raise ValueError(
-            f"There is no critic {critic!r} to make from a name. Choose one of {', '.join(sorted(CRITICS))}, "
-            f"where 'frozen' needs the path of a saved critic ('frozen:path', or a path ending in {SUFFIX}); "
-            "or pass a Critic or a reward function."
-        )
-    return _from_config({"critic": critic, "shape": list(shape), "seed": seed})
+    raise ValueError(
+        f"There is no critic {critic!r} to make from a name. Choose one of {', '.join(sorted(CRITICS))}, "
+        f"where 'frozen' needs the path of a saved critic ('frozen:path', or a path ending in {SUFFIX}); "
+        "or pass a Critic or a reward function."
+    )
+
+
+def _build(kind: type[Critic], task: Mapping[str, Any], kwargs: Mapping[str, Any], given_as: str) -> Critic:
+    constructor: Callable[..., Critic] = kind
+    return constructor(**task, **checked_keywords(kind, kwargs, given_as))
+
+
+def _names() -> list[str]:
+    return sorted(set(CRITICS) - {FrozenCritic.name})
 
 
 def load_critic(path: str | Path, device: torch.device | str = "cpu") -> Critic:
     """The critic that `Critic.save` wrote, with its optimiser, so that training continues exactly.
 
-    Raises CheckpointError when the file is missing, damaged, or not a critic.
+    Raises CheckpointError when the file is missing, damaged, not a critic, or of a class that `CRITICS` does not hold.
     """
     state, header = load_object(path, "critic")
-    critic = _from_config(header.config)
+    critic = _from_header(header.name, header.config, path)
     load_module(critic, state, f"The critic of {path}")
     return critic.to(device)
 
@@ -91,8 +112,20 @@ def _frozen(path: Path) -> FrozenCritic:
     return critic if isinstance(critic, FrozenCritic) else FrozenCritic(critic)
 
 
-def _from_config(config: dict[str, Any]) -> Critic:
-    hyper_parameters = {key: value for key, value in config.items() if key != "critic"}
-    if config["critic"] == FrozenCritic.name:
-        return FrozenCritic(_from_config(config["reward"]))
-    return CRITICS[config["critic"]](**hyper_parameters)
+def _from_header(name: str, config: Mapping[str, Any], path: str | Path) -> Critic:
+    """A critic with fresh weights, from a name that is looked up in `CRITICS` and imports nothing."""
+    if name == FrozenCritic.name:
+        inner = config.get("config")
+        if isinstance(inner, dict) and config.get("name") != FrozenCritic.name:
+            return FrozenCritic(_from_header(str(config.get("name")), inner, path))
+        raise CheckpointError(f"The header of {path} names no critic inside the frozen one. Save the critic again.")
+    if name not in CRITICS:
+        raise CheckpointError(
+            f"{path} holds a critic {name!r}, which is none of {', '.join(_names())}. If the class is yours, add it "
+            f"first: diffusion_env.critics.CRITICS[{name!r}] = YourCritic."
+        )
+    try:
+        task = {"shape": tuple(config["shape"]), "seed": config["seed"]}
+        return _build(CRITICS[name], task, {key: config[key] for key in config if key not in task}, "config")
+    except Exception as error:  # what is wrong with a forged header shows in many ways
+        raise CheckpointError(f"The header of {path} does not build the critic {name!r}: {error}") from error

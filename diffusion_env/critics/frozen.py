@@ -20,7 +20,7 @@ class FrozenCritic(Critic):
         """`shape` is the shape of one event; None takes a critic's own, and checks nothing for a function."""
         super().__init__(reward.shape if isinstance(reward, Critic) else shape)
         self.reward = reward
-        self.config = {"critic": self.name, "reward": reward.config if isinstance(reward, Critic) else None}
+        self.config = {"name": reward.name, "config": reward.config} if isinstance(reward, Critic) else {}
 
     def forward(self, x: Tensor) -> Tensor:
         """Scores (*batch,) of events x (*batch, *shape): the reward function's."""

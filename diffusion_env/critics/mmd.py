@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from diffusion_env.critics.base import Critic, Penalty
+from diffusion_env.fields import Count
 
 MEDIAN_FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 SMALLEST_NORM = 1e-4
@@ -37,7 +38,7 @@ class MMDCritic(Critic):
         shape: Sequence[int],
         seed: int = 0,
         bandwidths: Sequence[float] | None = None,
-        max_references: int = 512,
+        max_references: Count = 512,
     ) -> None:
         """`bandwidths` in network units; None takes the median distance of the first update's events times
         1/4, 1/2, 1, 2 and 4. Of each batch the first `max_references` events are kept. `seed` is unused: the
@@ -45,7 +46,6 @@ class MMDCritic(Critic):
         super().__init__(shape)
         given = None if bandwidths is None else _checked_bandwidths(bandwidths)
         self.config = {
-            "critic": self.name,
             "shape": list(shape),
             "seed": seed,
             "bandwidths": given,

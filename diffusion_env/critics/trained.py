@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-import copy
-import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from diffusion_env.checkpoints import load_optimizer
 from diffusion_env.critics.base import Critic, Penalty
-from diffusion_env.networks.layers import mlp
+from diffusion_env.networks.bodies import body_name, make_body
+from diffusion_env.networks.layers import Activation, Fourier, silu
 
 PIECE = 1024
-"""Events that are scored at once on a CPU where no gradient is wanted: the layers of more would leave its cache."""
+"""Events that are scored at once on a CPU where no gradient is wanted: the activations of more do not fit its cache."""
 
 
 class TrainedCritic(Critic):
-    """An MLP on the flattened event, trained to minimise
+    """A regulariser on a body: a network f, trained to minimise
 
         mean f(fake) - mean f(real) + regulariser + penalty(f(fake)).
 
-    The final classes say what the regulariser is. The optimiser is part of `state_dict`, so resuming is
-    exact.
+    A final class writes `regulariser`, or `project`, and may choose the activation and Fourier features. What layers
+    the body has is not its business: see `make_body`. The optimiser is part of `state_dict`, so resuming is exact.
     """
 
-    activation: ClassVar[type[nn.Module]] = nn.SiLU
+    activation: Activation = staticmethod(silu)
     adam_betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
+    fourier: Fourier | None = None
 
     def __init__(
         self,
@@ -36,28 +37,25 @@ class TrainedCritic(Critic):
         width: int,
         depth: int,
         learning_rate: float,
-        own: dict[str, float],
+        body: str | None,
+        own: dict[str, Any],
     ) -> None:
-        """`width` units in each of `depth` hidden layers; `own`: the final class's hyper-parameters."""
+        """A body of ``depth`` hidden layers with ``width`` units, chosen by shape where ``body`` is None; ``own``: the
+        final class's hyper-parameters, JSON."""
         super().__init__(shape)
-        self.config = {
-            "critic": self.name,
-            "shape": list(shape),
-            "seed": seed,
-            "width": width,
-            "depth": depth,
-            "learning_rate": learning_rate,
-            **own,
-        }
+        assert self.shape is not None
+        self.body = body_name(self.shape, body)
+        sizes = {"width": width, "depth": depth, "learning_rate": learning_rate, "body": self.body}
+        self.config = {"shape": list(self.shape), "seed": seed, **sizes, **own}
         self.width, self.depth, self.learning_rate = width, depth, learning_rate
         self.network = self.build_network(torch.Generator().manual_seed(seed))
         self.optimizer = self.new_optimizer(self.network)
 
     def build_network(self, generator: torch.Generator) -> nn.Module:
-        """The network on flattened events, initialised from a CPU generator."""
+        """The network (*batch, *shape) -> (*batch, 1), initialised from a CPU generator."""
         assert self.shape is not None
-        sizes = [math.prod(self.shape), *[self.width] * self.depth, 1]
-        return mlp(sizes, generator, self.activation)
+        sizes: dict[str, Any] = {"body": self.body, "width": self.width, "depth": self.depth}
+        return make_body(self.shape, 1, generator, **sizes, activation=self.activation, fourier=self.fourier)
 
     def new_optimizer(self, network: nn.Module) -> torch.optim.Adam:
         """Adam at the configured learning rate, without moments."""
@@ -67,11 +65,11 @@ class TrainedCritic(Critic):
         """The network's scores (*batch,) of events x (*batch, *shape)."""
         assert self.shape is not None
         self.check_events(x, "events")
-        flat = x.flatten(x.ndim - len(self.shape))
-        if torch.is_grad_enabled() or flat.device.type != "cpu" or flat.ndim != 2 or len(flat) <= PIECE:
-            scores: Tensor = self.network(flat)
+        one_batch = x.ndim == len(self.shape) + 1
+        if torch.is_grad_enabled() or x.device.type != "cpu" or not one_batch or len(x) <= PIECE:
+            scores: Tensor = self.network(x)
         else:
-            scores = torch.cat([self.network(piece) for piece in flat.split(PIECE)])
+            scores = torch.cat([self.network(piece) for piece in x.split(PIECE)])
         return scores.squeeze(-1)
 
     def regulariser(self, real: Tensor, fake: Tensor, f_real: Tensor, f_fake: Tensor) -> Tensor:
@@ -134,8 +132,7 @@ class TrainedCritic(Critic):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Inverse of `get_extra_state`."""
         for name, optimizer in self.optimizers().items():
-            # Optimizer.load_state_dict keeps the tensors it is given; two critics must not share moments.
-            optimizer.load_state_dict(copy.deepcopy(state["optimizers"][name]))
+            load_optimizer(optimizer, state["optimizers"][name], f"The saved optimiser {name!r}")
 
     def _apply(self, fn: Any, recurse: bool = True) -> TrainedCritic:
         # Module.to moves the weights only; loading its own state moves an optimiser's moments beside them.

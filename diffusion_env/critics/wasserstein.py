@@ -7,9 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
 from diffusion_env.critics.trained import TrainedCritic, seed_from
+from diffusion_env.fields import Count, Positive, Weight
+from diffusion_env.networks.layers import MaxMin
+from diffusion_env.networks.spectral import bound_slope, iterate_norms
 
 
 class GradientPenaltyCritic(TrainedCritic):
@@ -27,12 +29,13 @@ class GradientPenaltyCritic(TrainedCritic):
         self,
         shape: Sequence[int],
         seed: int = 0,
-        gradient_weight: float = 10.0,
-        width: int = 256,
-        depth: int = 2,
-        learning_rate: float = 1e-3,
+        gradient_weight: Weight = 10.0,
+        width: Count = 256,
+        depth: Count = 2,
+        learning_rate: Weight = 1e-3,
+        body: str | None = None,
     ) -> None:
-        super().__init__(shape, seed, width, depth, learning_rate, {"gradient_weight": gradient_weight})
+        super().__init__(shape, seed, width, depth, learning_rate, body, {"gradient_weight": gradient_weight})
         self.gradient_weight = gradient_weight
         self.generator = torch.Generator().manual_seed(seed)
 
@@ -62,25 +65,13 @@ class GradientPenaltyCritic(TrainedCritic):
         self.generator.set_state(state["generator"].cpu())
 
 
-class MaxMin(nn.Module):
-    """Sorts pairs of features: (*batch, width) to (*batch, width), 1-Lipschitz, slope exactly 1.
-
-    Anil et al., "Sorting out Lipschitz function approximation", ICML 2019: under a spectral bound,
-    activations that lose slope (ReLU) cannot reach slope 1, and underestimate the distance.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The larger of each pair, then the smaller of each."""
-        first, second = x.chunk(2, dim=-1)
-        return torch.cat([torch.maximum(first, second), torch.minimum(first, second)], dim=-1)
-
-
 class SpectralNormCritic(TrainedCritic):
-    """Every layer divided by its largest singular value, so that f is 1-Lipschitz by construction.
+    """Every layer divided by its norm as a linear operator, so that f is 1-Lipschitz by construction.
 
-    Miyato et al., "Spectral Normalization for Generative Adversarial Networks", ICLR 2018. The singular value
-    is estimated by one power iteration per update, so the bound holds up to the error of that estimate;
-    scoring iterates nothing and is a pure function. `width` must be even (see `MaxMin`).
+    Miyato et al., "Spectral Normalization for Generative Adversarial Networks", ICLR 2018; for convolutions see
+    `diffusion_env.networks.spectral`. The norms are estimated by power iterations, a few per update, so the bound
+    holds up to the error of that estimate; scoring iterates nothing and is a pure function. `width` must be even (see
+    `MaxMin`).
     """
 
     name = "spectral_norm"
@@ -90,36 +81,27 @@ class SpectralNormCritic(TrainedCritic):
         self,
         shape: Sequence[int],
         seed: int = 0,
-        width: int = 256,
-        depth: int = 2,
-        learning_rate: float = 1e-3,
+        width: Count = 256,
+        depth: Count = 2,
+        learning_rate: Weight = 1e-3,
+        body: str | None = None,
     ) -> None:
         if width % 2:
             raise ValueError(
                 f"The critic 'spectral_norm' was given width {width}, but its activation sorts features in "
                 "pairs, so the width must be even. Add one."
             )
-        super().__init__(shape, seed, width, depth, learning_rate, {})
+        super().__init__(shape, seed, width, depth, learning_rate, body, {})
 
     def build_network(self, generator: torch.Generator) -> nn.Module:
-        """The network with every linear layer parametrised by its spectral norm."""
+        """The network with every layer parametrised by its spectral norm."""
         network = super().build_network(generator)
-        # torch draws the start of the power iteration from the global generator: lend it a seed, put it back.
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed_from(generator))
-            for layer in network.modules():
-                if isinstance(layer, nn.Linear):
-                    spectral_norm(layer)
-        return network.eval()
+        bound_slope(network, seed_from(generator))
+        return network
 
-    @torch.no_grad()
     def project(self) -> None:
-        """One power iteration in every layer, on the weights after the step."""
-        self.network.train()
-        for layer in self.network.modules():
-            if isinstance(layer, nn.Linear):
-                _ = layer.weight  # in training mode, reading a parametrised weight iterates
-        self.network.eval()
+        """Power iterations in every layer, on the weights after the step."""
+        iterate_norms(self.network)
 
     def train(self, mode: bool = True) -> SpectralNormCritic:
         """As `nn.Module.train`, but the network stays as it is: see `project`."""
@@ -137,8 +119,8 @@ class WeightClippingCritic(TrainedCritic):
     by 1.
 
     Arjovsky et al., "Wasserstein GAN", ICML 2017. The distance is W1 up to that constant, so compare it only
-    with itself. The paper's clip of 0.01 belongs to its convolutions; with two hidden layers of 256 it leaves
-    slopes of about 0.02, and the default here slopes of order 1.
+    with itself. The paper's clip of 0.01 belongs to its convolutions; with two hidden layers of 256 units on points it
+    leaves slopes of about 0.02, and the default here slopes of order 1.
     """
 
     name = "weight_clipping"
@@ -147,13 +129,14 @@ class WeightClippingCritic(TrainedCritic):
         self,
         shape: Sequence[int],
         seed: int = 0,
-        clip: float = 0.04,
-        width: int = 256,
-        depth: int = 2,
-        learning_rate: float = 1e-3,
+        clip: Positive = 0.04,
+        width: Count = 256,
+        depth: Count = 2,
+        learning_rate: Weight = 1e-3,
+        body: str | None = None,
     ) -> None:
         self.clip = clip
-        super().__init__(shape, seed, width, depth, learning_rate, {"clip": clip})
+        super().__init__(shape, seed, width, depth, learning_rate, body, {"clip": clip})
 
     def build_network(self, generator: torch.Generator) -> nn.Module:
         """The network with its initial weights clipped."""
@@ -173,6 +156,6 @@ def _clip(network: nn.Module, bound: float) -> None:
 
 
 def _rebuild_spectral_norm(config: dict[str, Any], state: dict[str, Any]) -> SpectralNormCritic:
-    critic = SpectralNormCritic(**{key: value for key, value in config.items() if key != "critic"})
+    critic = SpectralNormCritic(**config)
     critic.load_state_dict(state)
     return critic

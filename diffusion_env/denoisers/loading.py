@@ -1,4 +1,4 @@
-"""From a name, a path or a module to a denoiser."""
+"""From a name, a path or a module to a denoiser, and the table of kinds."""
 
 from __future__ import annotations
 
@@ -8,9 +8,20 @@ from typing import cast
 
 from torch import Tensor
 
-from diffusion_env.checkpoints import with_suffix
+from diffusion_env.checkpoints import CheckpointError, load_object, with_suffix
+from diffusion_env.denoisers.base import NetworkDenoiser
 from diffusion_env.denoisers.mlp import EpsMLP
-from diffusion_env.samplers.denoiser import Denoiser
+from diffusion_env.samplers.denoiser import Denoiser, as_denoiser
+
+DENOISERS: dict[str, type[NetworkDenoiser]] = {EpsMLP.kind: EpsMLP}
+"""Kind -> class. A file's header and `PretrainConfig.kind` are looked up here; a new kind is one line."""
+
+
+def denoiser_class(kind: str) -> type[NetworkDenoiser]:
+    """The class of ``kind``; ValueError lists the kinds."""
+    if kind not in DENOISERS:
+        raise ValueError(f"Unknown kind of denoiser {kind!r}. Choose one of {sorted(DENOISERS)}.")
+    return DENOISERS[kind]
 
 
 def shipped_weights(name: str) -> Path:
@@ -23,11 +34,14 @@ def load_denoiser(
 ) -> Denoiser:
     """The reference network: a module, the name of shipped weights, a path, or None for those shipped for the data set.
 
-    Raises FileNotFoundError where no such weights are, TypeError for what is no denoiser, ValueError where its event
-    shape is not ``shape``.
+    A module that is no `Denoiser` yet (it predicts something else, or lives in other coordinates) is adapted, see
+    `as_denoiser`.
+
+    Raises FileNotFoundError where no such weights are, CheckpointError for a file of no known kind, TypeError for what
+    is no denoiser, ValueError where its event shape is not ``shape`` or its ``prediction`` is unknown.
     """
     if denoiser is None or isinstance(denoiser, (str, Path)):
-        network: Denoiser = EpsMLP.load(_weights_path(dataset_name if denoiser is None else denoiser))
+        network: Denoiser = read_denoiser(_weights_path(dataset_name if denoiser is None else denoiser))
     else:
         network = _checked(denoiser)
     if tuple(network.shape) != tuple(shape):
@@ -35,7 +49,21 @@ def load_denoiser(
             f"The denoiser works on events of shape {tuple(network.shape)} but the data have shape {tuple(shape)}. "
             "Give a denoiser pretrained on this data."
         )
-    return network
+    return as_denoiser(network)
+
+
+def read_denoiser(path: str | Path) -> NetworkDenoiser:
+    """The network that `NetworkDenoiser.save` wrote to ``path``, of whatever kind in `DENOISERS`, frozen.
+
+    Raises CheckpointError for a file of anything else.
+    """
+    state, header = load_object(path, "denoiser")
+    if header.name not in DENOISERS:
+        raise CheckpointError(
+            f"{path} holds a denoiser of kind {header.name!r}; the known kinds are {sorted(DENOISERS)}. Add its class "
+            "to diffusion_env.denoisers.loading.DENOISERS before loading."
+        )
+    return DENOISERS[header.name].from_saved(state, header, path)
 
 
 def _checked(denoiser: Callable[[Tensor, Tensor], Tensor]) -> Denoiser:
@@ -43,7 +71,8 @@ def _checked(denoiser: Callable[[Tensor, Tensor], Tensor]) -> Denoiser:
         return cast(Denoiser, denoiser)
     raise TypeError(
         f"A denoiser is a callable (x, time) -> eps with attributes .shape (of one event) and .schedule (a "
-        f"NoiseSchedule); received {type(denoiser).__name__}. Wrap it in such a module, or pass a path or a name."
+        f"NoiseSchedule); received {type(denoiser).__name__}. Wrap it in such a module, or pass a path or a name. If "
+        "it predicts something else than eps, it says so by an attribute .prediction."
     )
 
 

@@ -175,7 +175,8 @@ def _critic_distance(
         return None
     from diffusion_env.critics import make_critic
 
-    critic = make_critic("gradient_penalty", dataset.shape, seed).to(dataset.device)
+    body = {"body": config.held_out_body}
+    critic = make_critic("gradient_penalty", dataset.shape, seed, body).to(dataset.device)
     generator = _generator(seed, CRITIC_STREAM, dataset.device)
     half = len(samples) // 2
     real, fake = dataset.from_data(reference), dataset.from_data(samples)

@@ -36,6 +36,7 @@ class GaussianStep:
 
     def at(self, z: Tensor) -> Tensor:
         """mean + std * z for a standard normal ``z`` (*batch, *shape), differentiable in mean and std."""
+        assert z.shape == self.mean.shape, (z.shape, self.mean.shape)
         return torch.addcmul(self.mean, self.std, z)
 
     def entropy(self) -> Tensor:
@@ -49,12 +50,14 @@ class GaussianStep:
 
         Raises ValueError where the law is a point mass, which has no density.
         """
+        assert x.shape == self.mean.shape, (x.shape, self.mean.shape)
         self._refuse_noiseless("score")
         z = (x - self.mean) / self.std
         return sum_event(-0.5 * z * z - self.std.log(), self.event_dims) - self._log_norm(x)
 
     def kl(self, other: GaussianStep) -> Tensor:
-        """KL(self || other) in closed form, summed over the event, shape (*batch,)."""
+        """KL(self || other) in closed form, summed over the event, shape (*batch,); the two means have one shape."""
+        assert self.mean.shape == other.mean.shape, (self.mean.shape, other.mean.shape)
         self._refuse_noiseless("compare")
         other._refuse_noiseless("compare")
         ratio = (self.std / other.std) ** 2
@@ -68,5 +71,5 @@ class GaussianStep:
         if self.noiseless:
             raise ValueError(
                 f"Cannot {verb} a denoising step whose std is 0: it is a point mass without a density. Give the "
-                "step table noise in every row (final_std > 0 for the last one, eta > 0 for DDIM)."
+                "step table noise in every step (final_std > 0 for the last one, eta > 0 for DDIM)."
             )

@@ -1,11 +1,17 @@
-r"""Step tables: a few-step sampler is K rows of four numbers.
+r"""Step tables: a few-step sampler is K steps of four numbers each.
 
-    x[k+1] = x_coef[k] * x[k] + eps_coef[k] * eps_theta(x[k], time[k]) + std[k] * z,   z ~ N(0, I)
+    x[k+1] = x_coef[k] * x[k] + eps_coef[k] * eps_theta(x[k], time[k]) + std[k] * z,   z ~ N(0, I),   x[0] ~ N(0, I)
 
-k = 0 ... K-1 runs from noise to data. Letters: t = level[k] the noise level a row starts from, s the one it ends
-at, a_t = alpha_bar of t, time[k] the training level the network is asked at (fractional where FastDPM needs it).
-DDPM, DDIM and FastDPM differ in the levels they visit and in sigma, the noise they put back; the mean is one
-formula (Song et al. 2021, eq. 12), computed here in float64 and stored in float32.
+k = 0 ... K-1 runs from noise to data. Letters: t the noise level that step k starts from, s the one it ends at;
+a_t = alpha_bar of t; time[k] the training level the network is asked at (fractional where FastDPM needs it). DDPM, DDIM
+and FastDPM differ in the levels they visit and in sigma, the noise they add again; the mean is one formula (Song et al.
+2021, eq. 12), computed here in float64 and stored in float32.
+
+**Coordinates.** On a path x_t = alpha_t x_0 + sigma_t eps of any kind, a table works with x[k] = x_t / scale_t, where
+scale_t = sqrt(alpha_t^2 + sigma_t^2). There alpha is sqrt(a_t) and sigma is sqrt(1 - a_t) on every path, so one formula
+in a_t serves all; on a variance preserving path scale_t is 1. x[0] ~ N(0, I) is the right start whatever sigma_max is,
+every state has about unit variance, and x[K] is the sample itself, because scale_0 = 1.
+`diffusion_env.samplers.denoiser.as_denoiser` takes x[k] to the coordinates that a network was trained in.
 """
 
 from __future__ import annotations
@@ -24,7 +30,7 @@ from diffusion_env.samplers.schedules import Float64, NoiseSchedule, published_t
 
 
 class Row(NamedTuple):
-    """Coefficients of one row, or of one row per batch entry, shaped to broadcast against x."""
+    """Coefficients of one step, or of one step per batch entry: each (*batch, 1, ..., 1), to broadcast against x."""
 
     x_coef: Tensor
     eps_coef: Tensor
@@ -78,7 +84,7 @@ class StepTable:
         return replace(self, **moved)
 
     def rows(self, k: int | Tensor, event_dims: int) -> Row:
-        """Rows ``k`` (an int, or an integer tensor of shape (*batch,)), each shaped (*batch, 1, ..., 1)."""
+        """The numbers of steps ``k`` (an int, or integers (*batch,)), each shaped (*batch, 1, ..., 1)."""
         if not isinstance(k, int):
             return self._read_rows(k, event_dims)
         if (k, event_dims) not in self._single_rows:  # each is read once: small batches would feel the reading
@@ -90,13 +96,14 @@ class StepTable:
         return Row(*(c.reshape(c.shape + (1,) * event_dims) for c in columns))
 
     def noiseless(self, k: int | Tensor) -> bool:
-        """Whether any of rows ``k`` has std 0. Asks the device only if the table has such a row at all."""
+        """Whether any of the steps ``k`` has std 0. Asks the device only if the table has such a step at all."""
         if all(self.noisy_rows):
             return False
         return not self.noisy_rows[k] if isinstance(k, int) else bool((self.std[k] == 0).any())
 
     def law(self, k: int | Tensor, x: Tensor, eps: Tensor, event_dims: int) -> GaussianStep:
         """The law of x[k+1] given x[k] (*batch, *shape) and the network's answer ``eps`` (same shape)."""
+        assert x.shape == eps.shape, (x.shape, eps.shape)
         row = self.rows(k, event_dims)
         mean = torch.addcmul(row.x_coef * x, row.eps_coef, eps)
         return GaussianStep(mean, row.std, event_dims, self.noiseless(k))
@@ -114,7 +121,8 @@ class StepTable:
 
 
 def _table(name: str, alpha_bar: Float64, time: Float64, eta: float, final_std: float) -> StepTable:
-    """Rows that visit noise levels ``alpha_bar`` (K + 1,), from noise to 1, asking the network at ``time`` (K,)."""
+    """The table that visits noise levels ``alpha_bar`` (K + 1,), from noise to 1, asking at ``time`` (K,)."""
+    assert alpha_bar.shape == (len(time) + 1,), (alpha_bar.shape, time.shape)
     a_t, a_s = alpha_bar[:-1], alpha_bar[1:]
     sigma = eta * posterior_std(a_t, a_s)
     x_coef = np.sqrt(a_s / a_t)
@@ -134,7 +142,11 @@ def _with_final_std(std: Float64, final_std: float) -> Tensor:
 
 
 def posterior_std(a_t: Float64, a_s: Float64) -> Float64:
-    """sqrt of DDPM's posterior variance beta_tilde from level t to s (Ho et al. 2020, eq. 7)."""
+    """sqrt of DDPM's posterior variance beta_tilde (Ho et al. 2020, eq. 7) from levels t to s, shape (K,).
+
+    ``a_t``, ``a_s``: alpha_bar of the levels, (K,) each.
+    """
+    assert a_t.shape == a_s.shape, (a_t.shape, a_s.shape)
     return np.sqrt((1 - a_s) / (1 - a_t) * (1 - a_t / a_s))
 
 
@@ -173,8 +185,8 @@ def _visit(schedule: NoiseSchedule, chosen: Sequence[int]) -> tuple[Float64, Flo
 def ddpm(schedule: NoiseSchedule, chosen: Sequence[int], variance: str = "small", final_std: float = 0.0) -> StepTable:
     """DDPM ancestral sampling on a falling subset of levels (Ho et al. 2020, algorithm 2).
 
-    ``variance``: "small" = the posterior's beta_tilde, 0 in the last row; "large" = beta, also in the last row.
-    ``final_std`` is the least std of the last row, for a policy needs a density there.
+    ``variance``: "small" = the posterior's beta_tilde, 0 in the last step; "large" = beta, also in the last step.
+    ``final_std`` is the least std of the last step, because a policy needs a density there.
     """
     if variance not in ("small", "large"):
         raise ValueError(f"Unknown variance {variance!r}. Choose 'small' (beta_tilde) or 'large' (beta).")
@@ -212,11 +224,14 @@ def fastdpm_var(
     spacing: str = "quadratic",
     final_std: float = 0.0,
 ) -> StepTable:
-    """FastDPM with VAR noise levels (Kong & Ping 2021, section 3).
+    """FastDPM with VAR noise levels (Kong & Ping 2021, section 3), on a variance preserving schedule.
 
     K variances that rise linearly or quadratically from beta_1 to where their product meets the schedule's own
     alpha_bar_T; the network is asked at the fractional training level with the same noise.
+
+    Raises ValueError for a schedule that is not variance preserving.
     """
+    _refuse_other_paths("fastdpm", schedule)
     levels(num_steps, schedule.num_levels, spacing)  # the same bounds and spacings hold
     beta_1, target = 1 - schedule.alpha_bar[1], np.log(schedule.alpha_bar[-1])
     power = POWERS[spacing]
@@ -233,12 +248,25 @@ def fastdpm_var(
 
 
 def published_toy_ddpm(num_steps: int = 10, trained: NoiseSchedule | None = None) -> StepTable:
-    """SFT-PG's swiss-roll sampler: T = K levels of `published_toy`, std sqrt(beta) in every row.
+    """SFT-PG's swiss-roll sampler: T = K levels of `published_toy`, std sqrt(beta) in every step.
 
-    For reproduction only: it starts at alpha_bar 0.951 (K = 10), so N(0, I) is the wrong start. A network that was
-    not trained on `published_toy` itself is asked at those levels of its schedule ``trained`` that hold the same noise.
+    For reproduction only: it starts at alpha_bar 0.951 (K = 10), so N(0, I) is the wrong start. A network that was not
+    trained on `published_toy` itself is asked at those levels of its schedule ``trained`` that have the same noise.
+
+    Raises ValueError where ``trained`` is not variance preserving.
     """
+    if trained is not None:
+        _refuse_other_paths("published_toy", trained)
     schedule = published_toy(num_steps)
     table = ddpm(schedule, levels(num_steps, num_steps), variance="large")
     time = table.time if trained is None else _float32(trained.level_of(schedule.alpha_bar[:0:-1]))
     return replace(table, name="published_toy", time=time)
+
+
+def _refuse_other_paths(sampler: str, schedule: NoiseSchedule) -> None:
+    """Both samplers are defined by betas, and ask at fractional levels, which other networks may not know."""
+    if not schedule.variance_preserving:
+        raise ValueError(
+            f"The sampler {sampler!r} is defined by the betas of a variance preserving schedule, and {schedule.name!r} "
+            "is none. Use 'ddpm', 'ddim' or 'fastdpm_step'."
+        )

@@ -7,14 +7,18 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from diffusion_env.samplers.denoiser import Denoiser
+from diffusion_env.samplers.denoiser import Denoiser, as_denoiser
 from diffusion_env.samplers.tables import StepTable
 
 
 def walk(table: StepTable, denoiser: Denoiser, x: Tensor, generator: torch.Generator | None = None) -> Iterator[Tensor]:
-    """Yield x[0], x[1], ..., x[K], each (*batch, *shape), started at ``x``; rows with std 0 draw no noise."""
+    """Yield x[0], x[1], ..., x[K], each (*batch, *shape), started at ``x``; steps with std 0 draw no noise.
+
+    States are in the table's coordinates, x_t / sqrt(alpha_t^2 + sigma_t^2): x[K] is in network units on every path.
+    ``denoiser``: any network, see `as_denoiser`, on the device of ``x``.
+    """
     yield x
-    event_dims = len(denoiser.shape)
+    denoiser, event_dims = as_denoiser(denoiser, x.device), len(denoiser.shape)
     for k in range(table.num_steps):
         step = table.law(k, x, denoiser(x, table.time[k]), event_dims)
         x = step.sample(generator) if table.noisy_rows[k] else step.mean

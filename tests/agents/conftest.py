@@ -1,6 +1,6 @@
-"""Small worlds for the agents, as objects and as files; everything here runs in milliseconds."""
+"""Small tasks for the agents, as objects and as files; everything here runs in milliseconds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 from stable_baselines3.common.logger import KVWriter, Logger
-from torch import nn
+from torch import Tensor, nn
 
 from agents.algorithms.presets import preset
 from agents.core.config import AgentConfig
 from agents.core.ipm_agent import IPMAgent
+from agents.core.persistence import agent_state
 from agents.core.task import Task
 from agents.tuning.trials import Problem
 from agents.zoo import agent_class
@@ -75,6 +76,39 @@ def small_config() -> Callable[..., AgentConfig]:
         return preset(algo, **sizes | changes)
 
     return small
+
+
+def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict | list | tuple):
+        for key, item in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from _leaves(item, f"{path}/{key}")
+    else:
+        yield path, node
+
+
+@pytest.fixture(scope="session")
+def everything() -> Callable[[IPMAgent], dict[str, Any]]:
+    """``everything(agent)``: every tensor and number that a run carries by name, and samples of its sampler."""
+
+    def snapshot(agent: IPMAgent) -> dict[str, Any]:
+        samples = {"seeded samples": agent.sample(16, seed=7), "next samples": agent.sample(16)}
+        return dict(_leaves({**agent_state(agent), **samples}))
+
+    return snapshot
+
+
+@pytest.fixture(scope="session")
+def differences() -> Callable[[dict[str, Any], dict[str, Any]], list[str]]:
+    """``differences(one, other)``: names of what differs by a bit between two snapshots of `everything`."""
+
+    def equal(a: Any, b: Any) -> bool:
+        return a.dtype == b.dtype and torch.equal(a, b) if isinstance(a, Tensor) else bool(a == b)
+
+    def compare(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+        assert one.keys() == other.keys()
+        return [name for name in one if not equal(one[name], other[name])]
+
+    return compare
 
 
 class _Lines(KVWriter):

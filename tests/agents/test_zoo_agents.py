@@ -1,6 +1,6 @@
 """What holds for every agent: few steps, finite metrics, six verbs, exact resume."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,18 +8,19 @@ import numpy as np
 import pytest
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
-from torch import Tensor
 
 from agents.algorithms.presets import AGENTS
 from agents.core.config import AgentConfig
 from agents.core.ipm_agent import IPMAgent
-from agents.core.persistence import agent_state
 from agents.zoo import agent_class, load_agent
 from diffusion_env.evaluation.protocol import EvaluationConfig
 
 MakeAgent = Callable[..., Any]
 SmallConfig = Callable[..., AgentConfig]
 World = dict[str, object]
+Snapshot = dict[str, Any]
+Everything = Callable[[IPMAgent], Snapshot]
+Differences = Callable[[Snapshot, Snapshot], list[str]]
 OWN_METRICS = {
     "reinforce": {"policy_gradient_loss", "ratio_error"},
     "sft_pg": {"policy_gradient_loss", "ratio_error", "value_loss", "explained_variance"},
@@ -108,29 +109,15 @@ class SaveAndStop(BaseCallback):
         return not self.saved
 
 
-def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(node, dict | list | tuple):
-        for key, item in node.items() if isinstance(node, dict) else enumerate(node):
-            yield from leaves(item, f"{path}/{key}")
-    else:
-        yield path, node
-
-
-def everything(agent: IPMAgent) -> dict[str, Any]:
-    return dict(leaves([agent_state(agent), agent.sample(9)]))
-
-
-def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    assert one.keys() == other.keys()
-
-    def same(a: Any, b: Any) -> bool:
-        return torch.equal(a, b) if isinstance(a, Tensor) else a == b
-
-    return [name for name in one if not same(one[name], other[name])]
-
-
 @pytest.mark.parametrize("algo", AGENTS)
-def test_resume_is_exact(small_world: World, small_config: SmallConfig, algo: str, tmp_path: Path) -> None:
+def test_resume_is_exact(
+    small_world: World,
+    small_config: SmallConfig,
+    everything: Everything,
+    differences: Differences,
+    algo: str,
+    tmp_path: Path,
+) -> None:
     config = small_config(algo, std="learned", kl_coef=0.01, ema_decay=0.5, n_generator=2)
 
     def new(seed: int = 0) -> IPMAgent:

@@ -11,8 +11,8 @@ import torch
 
 from agents.algorithms.config import PolicyGradientConfig
 from agents.algorithms.policy_gradient import SFTPG
-from agents.core.persistence import versions
-from diffusion_env.checkpoints import CheckpointError, load_checkpoint
+from agents.core.persistence import agent_header, agent_state, versions
+from diffusion_env.checkpoints import CheckpointError, Header, load_checkpoint, save_object
 from diffusion_env.critics import make_critic
 
 MakeAgent = Callable[..., SFTPG]
@@ -125,6 +125,29 @@ def test_other_files_are_refused(
     make(tmp_path / "file.safetensors", agent)
     with pytest.raises(CheckpointError, match=message):
         SFTPG.load(tmp_path / "file.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda header, state: header.extra.clear(), r"The header of .* has only \[\]: no agent's `save` wrote it"),
+        (lambda header, state: header.config.update(n_critic=0), "n_critic must be an integer >= 1; received 0"),
+        (lambda header, state: header.config.update(trick=1), r"does not hold the fields .*\['trick'\] are not among"),
+        (lambda header, state: state.pop("counters"), "does not fit this agent"),
+        (lambda header, state: state.update(generators=[1, 2]), "does not fit this agent"),
+        (lambda header, state: state["algorithm"].pop("value"), "does not fit this agent"),
+        (lambda header, state: state["algorithm"].update(value_optimizer={}), "The value_optimizer in .* does not fit"),
+        (lambda header, state: state["algorithm"].update(policy=[1]), "The policy in .* does not fit"),
+    ],
+)
+def test_a_changed_file_is_refused_in_words(
+    agent: SFTPG, tmp_path: Path, change: Callable[[Header, Any], object], message: str
+) -> None:
+    header, state = agent_header(agent), agent_state(agent)
+    change(header, state)
+    path = save_object(tmp_path / "changed", header, state)
+    with pytest.raises(CheckpointError, match=message):
+        SFTPG.load(path)
 
 
 def test_another_class_is_refused(agent: SFTPG, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,17 +11,18 @@ from typing import Any
 import pytest
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
-from torch import Tensor
 
 from agents.algorithms.config import PolicyGradientConfig
 from agents.algorithms.policy_gradient import SFTPG
 from agents.core.learning import prepare
-from agents.core.persistence import agent_state
 
 CONFIG = PolicyGradientConfig(n_critic=2, value_width=16, value_depth=1, ema_decay=0.5, learning_rate=1e-2)
 NUM_ENVS, ITERATIONS = 8, 6
 STEPS = 2 * 2 * NUM_ENVS * ITERATIONS  # K = 2 steps in small_world, n_critic = 2
 World = dict[str, object]
+Snapshot = dict[str, Any]
+Everything = Callable[[SFTPG], Snapshot]
+Differences = Callable[[Snapshot, Snapshot], list[str]]
 
 
 class Killed(Exception):
@@ -49,41 +50,6 @@ def new_agent(world: World, critic: str, config: PolicyGradientConfig = CONFIG, 
     return SFTPG(config=config, num_envs=NUM_ENVS, env_kwargs={**world, "critic": critic}, seed=seed)
 
 
-def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(node, dict):
-        for key in node:
-            yield from leaves(node[key], f"{path}/{key}")
-    elif isinstance(node, list | tuple):
-        for i, item in enumerate(node):
-            yield from leaves(item, f"{path}/{i}")
-    else:
-        yield path, node
-
-
-def everything(agent: SFTPG) -> dict[str, Any]:
-    """Every tensor and number that a run carries, and samples of its sampler."""
-    return dict(
-        leaves(
-            {
-                **agent_state(agent),
-                "seeded samples": agent.sample(16, seed=7),
-                "next samples": agent.sample(16),
-            }
-        )
-    )
-
-
-def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    assert one.keys() == other.keys()
-    return [name for name in one if not equal(one[name], other[name])]
-
-
-def equal(a: Any, b: Any) -> bool:
-    if not isinstance(a, Tensor):
-        return bool(a == b)
-    return a.dtype == b.dtype and torch.equal(a, b)
-
-
 def interrupted(agent: SFTPG, path: Path, save_at: int = 3, die_in: int = 5) -> SFTPG:
     with pytest.raises(Killed):
         agent.learn(STEPS, SaveThenDie(path, save_at, die_in), log_interval=1)
@@ -93,7 +59,9 @@ def interrupted(agent: SFTPG, path: Path, save_at: int = 3, die_in: int = 5) -> 
 
 
 @pytest.mark.parametrize("critic", ["energy", "baseline", "mmd", "gradient_penalty", "spectral_norm"])
-def test_resume_equals_the_uninterrupted_run(small_world: World, critic: str, tmp_path: Path) -> None:
+def test_resume_equals_the_uninterrupted_run(
+    everything: Everything, differences: Differences, small_world: World, critic: str, tmp_path: Path
+) -> None:
     whole = everything(new_agent(small_world, critic).learn(STEPS))
     resumed = interrupted(new_agent(small_world, critic), tmp_path / "agent")
     assert resumed.iteration == ITERATIONS and resumed.num_timesteps == STEPS
@@ -105,7 +73,9 @@ def test_resume_equals_the_uninterrupted_run(small_world: World, critic: str, tm
     assert len(differences(everything(shorter), whole)) > 15
 
 
-def test_resume_is_exact_with_minibatches(small_world: World, tmp_path: Path) -> None:
+def test_resume_is_exact_with_minibatches(
+    everything: Everything, differences: Differences, small_world: World, tmp_path: Path
+) -> None:
     config = replace(CONFIG, minibatch_size=11, n_generator=3)
     whole = everything(new_agent(small_world, "energy", config).learn(STEPS))
     resumed = interrupted(new_agent(small_world, "energy", config), tmp_path / "agent")
@@ -114,7 +84,12 @@ def test_resume_is_exact_with_minibatches(small_world: World, tmp_path: Path) ->
 
 @pytest.mark.parametrize("forgotten", ["policy_optimizer", "value", "average"])
 def test_negative_control_a_checkpoint_without_a_part_ends_elsewhere(
-    small_world: World, tmp_path: Path, forgotten: str, monkeypatch: pytest.MonkeyPatch
+    everything: Everything,
+    differences: Differences,
+    small_world: World,
+    tmp_path: Path,
+    forgotten: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     whole = everything(new_agent(small_world, "energy").learn(STEPS))
     parts = SFTPG.parts
@@ -128,7 +103,9 @@ def test_negative_control_a_checkpoint_without_a_part_ends_elsewhere(
     assert differences(everything(resumed), whole)
 
 
-def test_one_long_learn_equals_two_that_are_joined_by_a_file(small_world: World, tmp_path: Path) -> None:
+def test_one_long_learn_equals_two_that_are_joined_by_a_file(
+    everything: Everything, differences: Differences, small_world: World, tmp_path: Path
+) -> None:
     config = replace(CONFIG, lr_schedule="constant")
     whole = everything(new_agent(small_world, "energy", config).learn(STEPS))
     first = new_agent(small_world, "energy", config).learn(STEPS // 2)
@@ -158,7 +135,9 @@ SFTPG(config=config, num_envs=8, env_kwargs=world, seed=0).learn(192, SaveThenDi
 """
 
 
-def test_a_killed_process_is_resumed_exactly(small_world: World, tmp_path: Path) -> None:
+def test_a_killed_process_is_resumed_exactly(
+    everything: Everything, differences: Differences, small_world: World, tmp_path: Path
+) -> None:
     files = [tmp_path / "agent", small_world["dataset"], small_world["denoiser"]]
     command = [sys.executable, "-c", SCRIPT, *map(str, files)]
     died = subprocess.run(command, cwd=Path(__file__).resolve().parents[3], capture_output=True)

@@ -9,7 +9,6 @@ from torch.distributions import Independent, Normal
 
 from agents.algorithms.policy_gradient import SFTPG
 from agents.core.policy import DenoisingPolicy, all_steps
-from agents.core.value import ValueNet
 from diffusion_env.denoisers.mlp import EpsMLP
 from diffusion_env.samplers.denoiser import Denoiser
 from diffusion_env.samplers.named import make_table
@@ -115,37 +114,6 @@ def test_a_step_without_noise_cannot_be_scored() -> None:
         policy(torch.zeros(4, 2), 1).log_prob(torch.zeros(4, 2))
     assert DenoisingPolicy(network, table, min_std=0.1).noiseless_steps == []
     assert policy_of((2,)).noiseless_steps == []
-
-
-@pytest.mark.parametrize("num_steps", [1, 3])
-@pytest.mark.parametrize("shape", SHAPES)
-def test_value_has_one_number_per_state(shape: tuple[int, ...], num_steps: int) -> None:
-    value = ValueNet(shape, num_steps, 16, 2, torch.Generator().manual_seed(0))
-    steps = all_steps(num_steps, torch.device("cpu"))
-    xs = random(num_steps, 6, *shape)
-    with torch.no_grad():
-        whole = value(xs, steps)
-        assert whole.shape == (num_steps, 6)
-        single = torch.stack([value(xs[k], torch.tensor(k)) for k in range(num_steps)])
-    assert torch.allclose(whole, single, atol=1e-5)
-
-
-def test_value_sees_the_state_and_the_row() -> None:
-    value = ValueNet((2,), 3, 16, 2, torch.Generator().manual_seed(0))
-    x = random(6, 2)
-    with torch.no_grad():
-        first = value(x, torch.tensor(0))
-        assert (value(x, torch.tensor(1)) - first).abs().min() > 1e-4
-        assert first.std() > 1e-3
-        assert torch.equal(value(x, torch.tensor(0)), first)
-
-
-def test_weights_come_from_the_generator() -> None:
-    def weights(seed: int) -> Tensor:
-        return next(ValueNet((2,), 3, 16, 2, torch.Generator().manual_seed(seed)).parameters())
-
-    assert torch.equal(weights(0), weights(0))
-    assert not torch.equal(weights(0), weights(1))
 
 
 def test_a_table_on_another_schedule_changes_the_law() -> None:

@@ -117,12 +117,21 @@ def one_agent_on_both(ranks: Ranks) -> None:
     task = {"num_steps": 2, "denoiser": denoiser, "critic": lambda x: x[..., 0]}
     with pytest.raises(ValueError, match=r"There are 2 ranks, and each would train a critic.*train_critic=False"):
         Fixed(num_envs=4, env_kwargs=task, seed=0)
+    with pytest.raises(ValueError, match="There are 2 ranks, which must start from the same weights: give a seed"):
+        Fixed(num_envs=4, env_kwargs={**task, "train_critic": False})
     agent = Fixed(num_envs=4, env_kwargs={**task, "train_critic": False}, seed=0).learn(2 * 5 * 4 * 2, log_interval=1)
     assert agent.newest is not None
     weights = torch.cat([w.detach().flatten() for w in (*agent.policy.parameters(), *agent.value.parameters())])
     assert torch.allclose(ranks.mean(weights), weights, rtol=0, atol=1e-6)
     noise = agent.newest.xs[0]
     assert not torch.allclose(ranks.mean(noise), noise, atol=1e-2)
+    if ranks.rank == 1:  # one policy breaks: both stop at that step, the other without an error of its own
+        next(agent.policy.parameters()).data.fill_(float("nan"))
+        with pytest.raises(FloatingPointError, match="The policy's own action at step 0 was refused"):
+            agent.learn(1)
+    else:
+        agent.learn(1)
+        assert agent.iteration == 0 and agent.num_timesteps == 4
 
 
 def test_two_processes_are_one_batch(tmp_path: Path) -> None:

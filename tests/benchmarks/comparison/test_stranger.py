@@ -18,19 +18,17 @@ MODULE = '''
 
 from stable_baselines3 import A2C
 
-from agents import SFTPG, preset
+from agents import SFTPG
 from agents.zoo import find
 
 
 class MyPG(SFTPG):
-    """A policy gradient."""
+    """A policy gradient with a loss of its own."""
 
-    name = "MyPG"
-
-    @classmethod
-    def default_config(cls):
-        """The preset of its base."""
-        return preset("sft_pg")
+    def policy_loss(self, *arguments):
+        """Twice its base's."""
+        loss, metrics = super().policy_loss(*arguments)
+        return 2 * loss, metrics
 
 
 class MyA2C(A2C):

@@ -8,18 +8,18 @@ import torch
 
 from diffusion_env.data.dataset import Dataset
 from diffusion_env.data.named import load_dataset
+from diffusion_env.denoisers.base import NetworkDenoiser
+from diffusion_env.denoisers.loading import DENOISERS
 from diffusion_env.denoisers.mixture import MixtureDenoiser
 from diffusion_env.denoisers.mlp import EpsMLP
 from diffusion_env.denoisers.pretraining import PretrainConfig, denoising_loss, diffuse, pretrain
+from diffusion_env.samplers.predictions import PREDICTIONS, target
 from diffusion_env.samplers.schedules import make_schedule
+from tests.support import normal
 
 MEANS, STD = torch.tensor([[1.2, 0.0], [-0.6, 1.0], [-0.6, -1.0]]), 0.2
 SHORT = PretrainConfig(num_updates=5, batch_size=32, width=16, depth=2)
 LONG = PretrainConfig(num_updates=700, batch_size=256, width=64, depth=2, ema_decay=0.98)
-
-
-def normal(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def points(n, seed):
@@ -33,12 +33,12 @@ def world():
     return Dataset("world", points(50_000, 0), points(5_000, 1), center=torch.zeros(2), scale=1.0)
 
 
-def held_out_loss(denoiser, num_draws=40_000):
+def held_out_loss(denoiser, num_draws=40_000, output="v_prediction"):
     alpha_bar = torch.tensor(denoiser.schedule.alpha_bar, dtype=torch.float32)
     time = torch.randint(1, 1001, (num_draws,), generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         x0, eps = points(num_draws, 3), normal(num_draws, 2, seed=4)
-        return float(denoising_loss(denoiser, x0, time.float(), eps, alpha_bar[time]))
+        return float(denoising_loss(denoiser, x0, time.float(), eps, alpha_bar[time], output))
 
 
 def test_training_approaches_the_least_possible_loss(world):
@@ -62,6 +62,75 @@ def test_the_loss_is_the_squared_error_of_v_per_component(shape):
     expected = (v - v_net).square().mean()
     torch.testing.assert_close(denoising_loss(net, x0, time, eps, a), expected, rtol=1e-3, atol=0)
     assert (net(x, time) - eps).square().mean() < 0.9 * expected  # the weighting counts
+
+
+# A network trained on a path usually predicts this; few of the sizes and updates above are enough to tell.
+@pytest.mark.parametrize(
+    ("path", "prediction"), [("cosine", "epsilon"), ("karras", "v_prediction"), ("rectified_flow", "flow")]
+)
+def test_any_path_and_prediction_trains(world, path, prediction):
+    config = replace(LONG, schedule=path, prediction=prediction, num_updates=400)
+    net = pretrain(world, config)
+    assert (net.schedule.name, net.output) == (path, prediction)
+    least, trained, untrained = (
+        held_out_loss(denoiser, output=prediction)
+        for denoiser in (
+            MixtureDenoiser(MEANS, STD, net.schedule),
+            net,
+            pretrain(world, replace(config, num_updates=1, learning_rate=0.0)),
+        )
+    )
+    assert 0 < trained - least < 0.1 * (untrained - least)
+
+
+@pytest.mark.parametrize("output", PREDICTIONS)
+def test_the_loss_is_the_squared_error_of_the_output(output):
+    net, x0, eps = EpsMLP((2,), make_schedule("rectified_flow"), 16, output=output), normal(6, 2), normal(6, 2, seed=1)
+    raw = EpsMLP((2,), make_schedule("rectified_flow"), 16, output="epsilon")  # the same weights, not converted
+    time = torch.tensor([100.0, 200.0, 300.0, 500.0, 700.0, 900.0])
+    a = torch.tensor(net.schedule.alpha_bar, dtype=torch.float32)[time.long()]
+    alpha, sigma = a.sqrt().unsqueeze(-1), (1 - a).sqrt().unsqueeze(-1)
+    expected = (raw(diffuse(x0, eps, a.unsqueeze(-1)), time) - target(output, x0, eps, alpha, sigma)).square().mean()
+    torch.testing.assert_close(denoising_loss(net, x0, time, eps, a, output), expected, rtol=1e-3, atol=1e-5)
+    for other in set(PREDICTIONS) - {output}:  # negative control
+        assert not torch.allclose(denoising_loss(net, x0, time, eps, a, other), expected, rtol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "unet"}, r"Unknown kind of denoiser 'unet'\. Choose one of \['mlp'\]"),
+        ({"prediction": "noise"}, r"Unknown prediction 'noise'"),
+        ({"schedule": "edm"}, r"Unknown noise schedule 'edm'"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(world, change, message):
+    with pytest.raises(ValueError, match=message):
+        pretrain(world, replace(SHORT, **change))
+
+
+def test_a_kind_that_is_not_converted_yet_is_adapted(world, monkeypatch):
+    class Affine(NetworkDenoiser):
+        """Predicts its output itself, for flat batches."""
+
+        kind = "affine"
+
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            self.prediction, self.gain = self.output, torch.nn.Parameter(torch.zeros(2))
+
+        def forward(self, x, time):
+            assert time.shape == x.shape[:1]
+            return self.gain * x
+
+    monkeypatch.setitem(DENOISERS, "affine", Affine)
+    losses = []
+    config = replace(
+        SHORT, kind="affine", prediction="sample", schedule="rectified_flow", learning_rate=0.05, ema_decay=0.5
+    )
+    net = pretrain(world, replace(config, num_updates=60), lambda _, loss: losses.append(float(loss)))
+    assert isinstance(net, Affine) and (net.gain > 0.1).all() and not net.gain.requires_grad
+    assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
 
 
 def weights(net):

@@ -8,10 +8,7 @@ from diffusion_env.samplers.law import GaussianStep, sum_event
 from diffusion_env.samplers.named import make_table
 from diffusion_env.samplers.schedules import make_schedule
 from diffusion_env.samplers.tables import ddpm
-
-
-def normal(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+from tests.support import normal
 
 
 def reference(step):
@@ -71,6 +68,15 @@ def test_at_is_the_reparametrised_draw_and_carries_gradients():
     assert torch.equal(
         GaussianStep(mean, std).sample(torch.Generator().manual_seed(1)), GaussianStep(mean, std).at(drawn)
     )
+
+
+def test_shapes_that_would_broadcast_are_refused():
+    step, other = (GaussianStep(normal(*shape), torch.tensor([0.3])) for shape in ((7, 2), (1, 2)))
+    for call in (step.log_prob, step.at):
+        with pytest.raises(AssertionError):
+            call(normal(7, 1, 2))
+    with pytest.raises(AssertionError):
+        step.kl(other)
 
 
 def test_samples_follow_the_law():

@@ -12,10 +12,14 @@ from diffusion_env.samplers.schedules import (
     SCHEDULES,
     NoiseSchedule,
     cosine,
+    from_alpha_bar,
     from_betas,
+    from_columns,
+    karras,
     linear,
     make_schedule,
     published_toy,
+    rectified_flow,
 )
 
 
@@ -81,7 +85,7 @@ def test_from_betas_is_the_product_of_what_is_kept(betas):
 @pytest.mark.parametrize("betas", [[0.1, 0.0], [0.1, 1.0], [0.1, -0.1], [0.1, math.nan], [1.5], [], [[0.1], [0.2]]])
 def test_betas_outside_zero_and_one_are_refused(betas):
     with pytest.raises(ValueError, match=r"'mine' must be a 1-D array that starts at 1 .* beta"):
-        NoiseSchedule("mine", np.concatenate([np.ones_like(np.array(betas)[:1]), np.cumprod(1 - np.array(betas), 0)]))
+        from_alpha_bar("mine", np.concatenate([np.ones_like(np.array(betas)[:1]), np.cumprod(1 - np.array(betas), 0)]))
 
 
 @given(st.integers(1, 1000))
@@ -115,7 +119,76 @@ def test_up_to_keeps_the_numbers_of_the_levels():
 
 
 def test_unknown_schedules_and_no_levels_are_refused():
-    with pytest.raises(ValueError, match=r"'karras'.*'cosine', 'linear', 'published_toy', 'sigmoid'"):
-        make_schedule("karras")
+    with pytest.raises(ValueError, match=r"'edm'.*'cosine', 'karras', 'linear', .*'rectified_flow', 'sigmoid'"):
+        make_schedule("edm")
     with pytest.raises(ValueError, match=r"at least 1 level; received num_levels = 0"):
         make_schedule("linear", 0)
+
+
+@pytest.mark.parametrize("num_levels", [1, 2, 10, 1000])
+@pytest.mark.parametrize("name", sorted(SCHEDULES))
+def test_the_columns_agree(name, num_levels):
+    schedule = make_schedule(name, num_levels)
+    assert schedule.alpha.shape == schedule.sigma.shape == (num_levels + 1,)
+    assert schedule.alpha[0] == 1 and schedule.sigma[0] == 0 and (np.diff(schedule.sigma) > 0).all()
+    square = schedule.alpha**2 + schedule.sigma**2
+    np.testing.assert_allclose(schedule.scale**2, square)
+    np.testing.assert_allclose(schedule.alpha**2 / square, schedule.alpha_bar)
+    snr = 2 * (np.log(schedule.alpha[1:]) - np.log(schedule.sigma[1:]))
+    np.testing.assert_allclose(schedule.log_snr, snr, rtol=1e-6, atol=1e-6)
+    assert schedule.variance_preserving == (name not in ("karras", "rectified_flow"))
+
+
+def test_karras_is_that_of_diffusers():
+    from diffusers import EDMEulerScheduler
+
+    scheduler: Any = EDMEulerScheduler(sigma_min=0.002, sigma_max=80.0, rho=7.0)
+    for num_levels in (1, 10, 1000):
+        scheduler.set_timesteps(num_levels)
+        ours = karras(num_levels)
+        np.testing.assert_allclose(ours.sigma[::-1], scheduler.sigmas, rtol=1e-5)
+        assert (ours.alpha == 1).all()
+    assert np.abs(karras(10, rho=5.0).sigma[5] / karras(10).sigma[5] - 1) > 0.1  # negative control
+
+
+def test_rectified_flow_is_that_of_diffusers():
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    scheduler: Any = FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000)
+    ours = rectified_flow(1000)
+    np.testing.assert_allclose(ours.sigma[:0:-1], scheduler.sigmas, rtol=2e-4)
+    np.testing.assert_allclose(scheduler.timesteps, np.arange(1000, 0, -1), rtol=1e-6)  # its timestep is our level
+    np.testing.assert_array_equal(ours.alpha, 1 - ours.sigma)
+    assert ours.alpha[-1] == pytest.approx(1e-4)
+
+
+def test_columns_of_a_path_of_your_own():
+    angle = np.linspace(0, 1.5, 11)  # a trigonometric path
+    schedule = from_columns("mine", np.cos(angle), np.sin(angle))
+    assert schedule.variance_preserving
+    np.testing.assert_allclose(schedule.alpha_bar, np.cos(angle) ** 2)
+    part = schedule.up_to(4)
+    assert part.num_levels == 4 and part.sigma[-1] == schedule.sigma[4]
+
+
+@pytest.mark.parametrize(
+    ("alpha", "sigma", "message"),
+    [
+        ([1.0, 0.5], [0.0, 0.5, 1.0], r"'mine' must have one length T \+ 1 >= 2 .* lengths 2, 3"),
+        ([1.0], [0.0], r"one length T \+ 1 >= 2"),
+        ([0.9, 0.5], [0.0, 0.5], r"start at 1 and 0 \(the data\)"),
+        ([1.0, 0.5], [0.1, 0.5], r"start at 1 and 0 \(the data\)"),
+        ([1.0, 0.0], [0.0, 1.0], r"alpha / sigma must fall and stay above 0"),
+        ([1.0, 0.5, 0.5], [0.0, 0.5, 0.4], r"alpha / sigma must fall"),
+    ],
+)
+def test_columns_that_are_no_path_are_refused(alpha, sigma, message):
+    with pytest.raises(ValueError, match=message):
+        from_columns("mine", np.array(alpha), np.array(sigma))
+
+
+def test_columns_that_disagree_are_refused():
+    a = cosine(10)
+    for alpha, sigma in ((a.alpha[:-1], a.sigma), (a.alpha, a.sigma * 1.01)):
+        with pytest.raises(ValueError, match=r"must be of one shape, with alpha_bar = .*Use from_alpha_bar or"):
+            NoiseSchedule("mine", alpha, sigma, a.alpha_bar)

@@ -1,4 +1,4 @@
-"""Step tables: algebra that holds on any levels, the named samplers, and what is refused."""
+"""Step tables: algebra that holds on any levels, and what is refused."""
 
 import json
 from dataclasses import replace
@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffusion_env.samplers.named import SAMPLERS, START, make_table, started
+from diffusion_env.samplers.named import make_table
 from diffusion_env.samplers.schedules import from_betas, make_schedule, published_toy
 from diffusion_env.samplers.tables import (
     POWERS,
@@ -73,24 +73,6 @@ def test_every_table_runs_from_its_start_to_the_data(chosen):
         a = LINEAR.alpha_bar[chosen[-1]]
         assert float(table.x_coef[-1]) == pytest.approx(a**-0.5)
         assert float(table.eps_coef[-1]) == pytest.approx(-((1 / a - 1) ** 0.5))
-
-
-@pytest.mark.parametrize("num_steps", STEPS)
-@pytest.mark.parametrize("sampler", sorted(SAMPLERS))
-@pytest.mark.parametrize("schedule", [LINEAR, COSINE], ids=["linear", "cosine"])
-def test_named_samplers_at_any_number_of_steps(sampler, schedule, num_steps):
-    table = make_table(sampler, schedule, num_steps)
-    assert table.num_steps == num_steps
-    assert table.name == {"fastdpm": "fastdpm_var"}.get(sampler, sampler)
-    noise = noise_levels(table)
-    assert noise[-1] == pytest.approx(1, rel=2e-5)
-    # The network is asked where its own noise is that of the row (a thousand factors in float32 know it to 0.2 levels).
-    np.testing.assert_allclose(schedule.level_of(noise[:-1]), table.time, atol=0.2)
-    assert (table.time.diff() < 0).all() or (sampler == "published_toy" and (table.time.diff() <= 0).all())
-    if sampler != "published_toy" and num_steps <= 100:
-        assert START <= table.start < 1.1 * START
-    if sampler != "ddim":
-        assert all(table.noisy_rows)  # a policy needs a density in every row
 
 
 @given(st.integers(1, 300), st.integers(1, 300), st.sampled_from(list(POWERS)))
@@ -170,27 +152,9 @@ def test_step_actions_are_scaled_by_mean_and_noise():
     torch.testing.assert_close(row.action_scale, torch.hypot(row.eps_coef, row.std))
 
 
-def test_named_samplers_reach_beyond_the_start_only_for_want_of_levels():
-    assert started(COSINE, 10).num_levels == COSINE.last_level_with(START)
-    assert started(COSINE, 995).num_levels == 995
-    assert started(COSINE, 5000).num_levels == 1000
-
-
-def test_a_step_table_passes_through():
-    table = ddim(LINEAR, [500, 20])
-    assert make_table(table, COSINE, 2) is table
-    with pytest.raises(ValueError, match=r"2 rows but num_steps = 3"):
-        make_table(table, COSINE, 3)
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: make_table("euler", LINEAR, 10), r"Unknown sampler 'euler'.*'ddim', 'ddpm', 'fastdpm'"),
-        (lambda: make_table("ddpm", LINEAR, 0), r"integer >= 1; received 0"),
-        (lambda: make_table("ddpm", LINEAR, True), r"integer >= 1; received True"),
-        (lambda: make_table("ddpm", LINEAR, 2.5), r"integer >= 1; received 2.5"),  # type: ignore[arg-type]
-        (lambda: make_table("ddpm", LINEAR, 1001), r"between 1 and the 1000 levels .*; received 1001"),
         (lambda: fastdpm_var(LINEAR, 1001), r"received 1001"),
         (lambda: levels(5, 10, "cubic"), r"Unknown spacing 'cubic'. Choose one of .*'quadratic'"),
         (lambda: ddpm(LINEAR, [5, 7]), r"must fall strictly within 1000 ... 1.*received \[5, 7\]"),

@@ -1,0 +1,145 @@
+"""What a kind of denoiser offers: it is built from numbers and names, says what it predicts, and is saved and read."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from diffusion_env.checkpoints import CheckpointError, Header, load_module, load_object, save_object
+from diffusion_env.fields import Bounds, Count, check_fields, from_json
+from diffusion_env.samplers.predictions import check_prediction
+from diffusion_env.samplers.schedules import SCHEDULES, NoiseSchedule, make_schedule
+
+_MOST_NUMBERS = 2**20
+"""Components of an event, and training levels, that a file may ask memory for whatever the size of its weights."""
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """What a network is built from again: the ``config`` of its header."""
+
+    shape: tuple[Count, ...]
+    """Of one event."""
+    schedule: str
+    """Name of the noise schedule."""
+    num_levels: Annotated[int, Bounds(1, _MOST_NUMBERS)]
+    """T, its number of levels."""
+    width: Count
+    """Units (or channels) of each layer."""
+    depth: Count
+    """Number of layers (or blocks)."""
+    output: str = "v_prediction"
+    """What the layers put out."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+class NetworkDenoiser(nn.Module):
+    """Base of every kind in `DENOISERS`: a subclass names its ``kind``, makes its layers, and writes ``forward``.
+
+    ``forward(x, time)`` takes x (N, *shape), which is x_t / scale_t, and training levels time (N,), and answers
+    ``prediction`` (N, *shape). A subclass may convert ``output`` itself and answer "epsilon", as `EpsMLP` does, or set
+    ``prediction = output`` and leave it to `as_denoiser`; with ``broadcasts_time`` it takes any batch shape, see there.
+
+    Args:
+        shape: of one event.
+        schedule: the Gaussian path it is trained on.
+        width: units (or channels) of its layers.
+        depth: number of its layers (or blocks).
+        generator: of the initial weights, which the subclass draws; None is a generator of its own.
+        output: what the layers put out, a name in `PREDICTIONS`; pretraining makes the squared error of this small.
+    """
+
+    kind: ClassVar[str]
+    prediction: str = "epsilon"
+    scaled_input = True
+    broadcasts_time = False
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        schedule: NoiseSchedule,
+        width: int,
+        depth: int,
+        generator: torch.Generator | None = None,
+        output: str = "v_prediction",
+    ) -> None:
+        super().__init__()
+        self.shape, self.schedule, self.width, self.depth = tuple(shape), schedule, width, depth
+        self.output = check_prediction(output)
+
+    @property
+    def config(self) -> NetworkConfig:
+        """What `from_saved` builds it from."""
+        schedule = self.schedule
+        return NetworkConfig(self.shape, schedule.name, schedule.num_levels, self.width, self.depth, self.output)
+
+    def save(self, path: str | Path, metadata: dict[str, object] | None = None) -> Path:
+        """Write weights and `config` to one safetensors file, atomically.
+
+        Raises ValueError for a schedule that `make_schedule` does not give back from its name and T.
+        """
+        _refuse_unnamed(self.schedule)
+        header = Header("denoiser", self.kind, asdict(self.config), metadata or {})
+        return save_object(path, header, {"weights": dict(self.state_dict())})
+
+    @classmethod
+    def from_saved(cls, state: Any, header: Header, path: str | Path) -> Self:
+        """The network that `load_object` read from ``path``, frozen.
+
+        Raises CheckpointError where the header's configuration is none, or the weights do not fit it.
+        """
+        try:
+            config, weights = from_json(NetworkConfig, header.config, "the configuration"), dict(state["weights"])
+            _refuse_oversized(config, weights)
+            schedule = make_schedule(config.schedule, config.num_levels)
+            network = cls(config.shape, schedule, config.width, config.depth, output=config.output)
+        except (TypeError, ValueError, KeyError) as error:
+            raise CheckpointError(
+                f"The denoiser in {path} cannot be built from its file: {error}. Pass a file that "
+                f"{cls.__name__}.save wrote."
+            ) from error
+        load_module(network, weights, f"the denoiser in {path}")
+        return network.requires_grad_(False)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what `save` of this kind wrote; CheckpointError if the file is anything else."""
+        state, header = load_object(path, "denoiser")
+        if header.name != cls.kind:
+            raise CheckpointError(
+                f"{path} holds a denoiser of kind {header.name!r}, but an {cls.kind!r} was to be loaded. "
+                "`load_denoiser` reads any kind."
+            )
+        return cls.from_saved(state, header, path)
+
+
+def _refuse_oversized(config: NetworkConfig, weights: dict[str, Any]) -> None:
+    """Before memory is taken: a layer of so many units has a tensor with a side that long, and each has a tensor."""
+    tensors = [weight for weight in weights.values() if isinstance(weight, Tensor)]
+    longest, count = max((side for t in tensors for side in t.shape), default=0), sum(t.numel() for t in tensors)
+    if config.width > longest or config.depth > len(tensors) or math.prod(config.shape) > max(count, _MOST_NUMBERS):
+        raise ValueError(
+            f"width {config.width}, depth {config.depth} and shape {config.shape} are too large for its {len(tensors)} "
+            f"tensors of {count} numbers with sides up to {longest}"
+        )
+
+
+def _refuse_unnamed(schedule: NoiseSchedule) -> None:
+    if schedule.name in SCHEDULES:
+        named = make_schedule(schedule.name, schedule.num_levels)
+        columns = ((getattr(s, column) for s in (named, schedule)) for column in ("alpha", "sigma", "alpha_bar"))
+        if all(np.array_equal(a, b) for a, b in columns):
+            return
+    raise ValueError(
+        f"A denoiser is saved with the name and number of levels of its schedule, but {schedule.name!r} with "
+        f"{schedule.num_levels} levels is not the schedule of that name. Use make_schedule with one of "
+        f"{sorted(SCHEDULES)}, or add the schedule to diffusion_env.samplers.schedules.SCHEDULES."
+    )
