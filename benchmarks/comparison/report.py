@@ -24,7 +24,7 @@ from benchmarks.comparison.tables import (
 
 HERE = Path(__file__).parent.parent
 PAGES = {
-    "main": HERE.parent / "README.md",
+    "main": HERE / "COMPARISON.md",
     "controlled": HERE / "CONTROLLED.md",
     "few_steps": HERE / "FEW_STEPS.md",
     "ten_steps": HERE / "TEN_STEPS.md",
