@@ -65,7 +65,17 @@ FLOORS: dict[str, tuple[str, ...]] = {
     ),
     "agents.tuning": ("trials", "study"),
     "agents.commands": ("options", "evaluate pretrain train", "demo sample tune"),
-    "benchmarks": ("comparison", "speed", "compare toy"),
+    "benchmarks": ("seeds", "comparison", "speed", "compare toy"),
+    "benchmarks.comparison": (
+        "markdown manifest pool statistics results options tuned",
+        "grid",
+        "record protocol",
+        "grids toy_grid scores runner",
+        "tables toy_report",
+        "figures stranger",
+        "report",
+    ),
+    "benchmarks.speed": ("official", "native sb3", "__main__"),
 }
 """The rooms of a folder from the ground up; those of one floor, separated by a space, know nothing of each other."""
 ABOVE = {
@@ -224,7 +234,7 @@ CASES: dict[Rule, list[tuple[tuple[str, str], tuple[str, str]]]] = {
     imports_point_down: [
         ((ENV, "from agents.core.config import Config"), (AGENT, "from agents.core.config import Config")),
         ((ENV, "def f():\n    import benchmarks.toy"), (ENV, "import agentsmith")),
-        ((AGENT, "import benchmarks"), ("benchmarks.run", "import benchmarks.comparison.suite, agents.cli")),
+        ((AGENT, "import benchmarks"), ("benchmarks.run", "import benchmarks.comparison.grids, agents.cli")),
         ((AGENT, "from diffusion_env import process"), (AGENT, "from diffusion_env import samplers")),
         (("benchmarks.run", "from tests import x"), ("tests.benchmarks.test_a", "import benchmarks.run")),
         (("tests.agents.test_a", "from .test_b import f"), ("tests.agents.test_a", "from agents import f")),

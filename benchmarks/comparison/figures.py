@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from agents.core.task import Task
 from agents.runs.figures import AFTER, DATA, INK, pixels
-from agents.sb3.registry import SB3_ALGORITHMS
-from benchmarks.comparison.grids import Entry, Task
+from benchmarks.comparison.grid import Entry
 from benchmarks.comparison.scores import CURVE_GRID, Results
 from benchmarks.comparison.statistics import iqm_interval
 from benchmarks.comparison.tables import BOOTSTRAP_SEED, groups
@@ -47,14 +47,14 @@ def _draw_score(axis: Axes, row: int, results: Results, entry: Entry, tasks: tup
 
 
 def curves_figure(results: Results) -> Figure:
-    """IQM and interval of the score against environment steps: own agents above, stable-baselines3's below.
+    """IQM and interval of the score against environment steps: a row for each family of entries.
 
     The panels are all tasks and every K; of more than two K, the least and the one with the most tasks.
     """
-    panels, kinds = _panels(results), _kinds(results)
-    figure = Figure(figsize=(2.0 + 3.4 * len(panels), 0.6 + 3.0 * len(kinds)), dpi=DPI, layout="constrained")
-    axes = figure.subplots(len(kinds), len(panels), sharex=True, sharey="col", squeeze=False)
-    for row, entries in zip(axes, kinds, strict=True):
+    panels, families = _panels(results), _families(results)
+    figure = Figure(figsize=(2.0 + 3.4 * len(panels), 0.6 + 3.0 * len(families)), dpi=DPI, layout="constrained")
+    axes = figure.subplots(len(families), len(panels), sharex=True, sharey="col", squeeze=False)
+    for row, entries in zip(axes, families, strict=True):
         for axis, (name, tasks) in zip(row, panels.items(), strict=True):
             for colour, entry in zip(COLOURS * len(entries), entries, strict=False):
                 _draw_curve(axis, colour, results, entry, tasks)
@@ -73,10 +73,9 @@ def _panels(results: Results) -> dict[str, tuple[Task, ...]]:
     return dict([everything, *shown])
 
 
-def _kinds(results: Results) -> list[list[Entry]]:
+def _families(results: Results) -> list[list[Entry]]:
     entries = results.grid.entries
-    kinds = [[e for e in entries if (e.algorithm in SB3_ALGORITHMS) == theirs] for theirs in (False, True)]
-    return [kind for kind in kinds if kind]
+    return [[e for e in entries if e.family == family] for family in dict.fromkeys(e.family for e in entries)]
 
 
 def _draw_curve(axis: Axes, colour: object, results: Results, entry: Entry, tasks: tuple[Task, ...]) -> None:

@@ -1,4 +1,4 @@
-"""What a result was made with and on: goes into every raw JSON file."""
+"""What a result was made with and on: goes into every result."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ import torch
 
 from agents.core.persistence import versions
 
+CODE = (":(top)", ":(top,exclude)benchmarks/results")
+"""What a change of is a change of the code: everything but the results."""
+
 
 def manifest() -> dict[str, Any]:
-    """Library versions, machine and the commit of the code (with "+" if the tree was changed)."""
+    """Library versions, machine and the commit of the code (with "+" if it was changed since)."""
     return {"versions": versions(), "machine": machine(), "commit": _commit()}
 
 
@@ -41,7 +44,7 @@ def _processor() -> str:
 def _commit() -> str:
     try:
         commit = _git("rev-parse", "--short=12", "HEAD")
-        return commit + "+" * bool(_git("status", "--porcelain", "--untracked-files=no"))
+        return commit + "+" * bool(_git("status", "--porcelain", "--untracked-files=no", "--", *CODE))
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 PRELOADED = [
     *(
-        "benchmarks.comparison.measuring",
+        "benchmarks.comparison.runner",
         "benchmarks.comparison.report",
-        "benchmarks.comparison.toy_report",
+        "benchmarks.comparison.toy_grid",
         "agents.algorithms.policy_gradient",
     ),
     *("ot", "sb3_contrib", "scipy.spatial", "scipy.special", "sklearn.datasets", "torch._dynamo", "tyro"),

@@ -1,4 +1,4 @@
-"""From the raw JSON of a grid to normalised scores; nothing here is stored.
+"""From the results of a grid to normalised scores; nothing here is stored.
 
 score = (untouched - x) / (untouched - floor): 0 is the pretrained K-step sampler, 1 is fresh data. x is a run's mean
 over its evaluation sets; untouched and floor are constants of the task, means over all their runs. A score is never
@@ -7,19 +7,18 @@ below `LOWEST`, and that is also what a diverged run gets, so that no way to be 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.comparison.grids import FLOOR, UNTOUCHED, Grid, Run, Task
+from agents.core.task import Task
+from benchmarks.comparison.grid import FLOOR, UNTOUCHED, Grid, Run
+from benchmarks.comparison.results import RunResult
 
-RunResult = dict[str, Any]
 Array = NDArray[np.float64]
 
 LOWEST = -1.0
@@ -34,18 +33,26 @@ class Results:
 
     grid: Grid
     runs: Mapping[Run, RunResult]
+    """In the grid's order."""
 
     def of(self, entry: str, tasks: Iterable[Task] | None = None, status: Sequence[str] = ()) -> list[RunResult]:
         """Results of the entry called ``entry``, seeds and tasks in order; all of them for no ``status``."""
         wanted = set(self.grid.tasks if tasks is None else tasks)
         return [
             result
-            for run, result in self.runs.items()
-            if run.entry.name == entry and run.task in wanted and (not status or result["status"] in status)
+            for run, result in self._by_entry.get(entry, [])
+            if run.task in wanted and (not status or result["status"] in status)
         ]
 
+    @cached_property
+    def _by_entry(self) -> dict[str, list[tuple[Run, RunResult]]]:
+        found: dict[str, list[tuple[Run, RunResult]]] = {}
+        for run, result in self.runs.items():
+            found.setdefault(run.entry.name, []).append((run, result))
+        return found
+
     def missing(self) -> list[Run]:
-        """Runs of the grid without a file."""
+        """Runs of the grid without a result."""
         return [run for run in self.grid.runs() if run not in self.runs]
 
     def values(self, entry: str, metric: str, tasks: Iterable[Task] | None = None) -> list[float]:
@@ -80,13 +87,6 @@ class Results:
             if ended:
                 found[task] = np.stack([normalised(curve(result), untouched, floor) for result in ended])
         return found
-
-
-def load(folder: Path, grid: Grid) -> Results:
-    """The files of ``folder`` that are runs of ``grid``, with seeds up to the largest there is."""
-    seeds = {int(path.stem.rsplit("_seed", 1)[1]) for path in folder.glob("*/*_seed*.json")}
-    paths = {run: folder / run.path for run in grid.runs(sorted(seeds | set(range(grid.num_seeds))))}
-    return Results(grid, {run: json.loads(path.read_text()) for run, path in paths.items() if path.exists()})
 
 
 def value(result: RunResult, metric: str) -> float | None:

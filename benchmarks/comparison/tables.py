@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from statistics import fmean
-from typing import Any
 
-from benchmarks.comparison.grids import FLOOR, MANY_STEPS, REFERENCES, UNTOUCHED, Entry, Task
+import numpy as np
+
+from agents.core.task import Task
+from benchmarks.comparison.grid import FLOOR, MANY_STEPS, REFERENCES, UNTOUCHED, Entry, task_name
 from benchmarks.comparison.markdown import table
-from benchmarks.comparison.scores import Array, Results, RunResult, value
+from benchmarks.comparison.results import RunResult
+from benchmarks.comparison.scores import Array, Results, value
 from benchmarks.comparison.statistics import Interval, difference_interval, improvement_interval, iqm_interval
 from benchmarks.comparison.tuned import FEW, MANY, has_study, study, tuned
 from diffusion_env.evaluation.protocol import mean_interval
@@ -27,13 +30,18 @@ def groups(results: Results) -> dict[str, tuple[Task, ...]]:
 
 
 def aggregate_table(results: Results) -> str:
-    """IQM and interval of every entry over every group of tasks."""
+    """IQM and interval of every entry over every group of tasks, and over all: plain mean, share of runs below 0."""
     grouped = groups(results)
-    columns = ["entry", *(f"{name} ({_tasks(len(group))})" for name, group in grouped.items()), "runs", "diverged"]
+    columns = [
+        *("entry", *(f"{name} ({_tasks(len(group))})" for name, group in grouped.items())),
+        *("mean", "below 0", "runs", "diverged"),
+    ]
     rows = [
         [
             label(entry),
             *(iqm_cell(results, entry.name, group) for group in grouped.values()),
+            mean_cell(results, entry.name),
+            below_cell(results, entry.name),
             *run_counts(results, entry),
         ]
         for entry in results.grid.entries
@@ -48,6 +56,18 @@ def iqm_cell(results: Results, entry: str, tasks: Sequence[Task], metric: str = 
         return NONE
     part = "" if len(scores) == len(tasks) else f" ({len(scores)} of {len(tasks)} tasks)"
     return interval_cell(iqm_interval(list(scores.values()), BOOTSTRAP_SEED)) + part
+
+
+def mean_cell(results: Results, entry: str) -> str:
+    """Plain mean of the scores of all runs: the IQM leaves the best and the worst quarter out, this does not."""
+    scores = list(results.scores(entry).values())
+    return f"{np.concatenate(scores).mean():.2f}" if scores else NONE
+
+
+def below_cell(results: Results, entry: str) -> str:
+    """Share of the runs that are worse than the untouched sampler."""
+    scores = list(results.scores(entry).values())
+    return f"{(np.concatenate(scores) < 0).mean():.0%}" if scores else NONE
 
 
 def interval_cell(interval: Interval, form: str = ".2f") -> str:
@@ -174,7 +194,7 @@ def _task_table(results: Results, tasks: Sequence[Task]) -> str:
     for entry in results.grid.entries:
         scores = results.scores(entry.name, "sw2", tasks)
         rows.append([label(entry), *(student_cell(scores.get(task)) for task in tasks)])
-    return table(["entry", *(task.dataset for task in tasks)], rows)
+    return table(["entry", *(task.dataset_name for task in tasks)], rows)
 
 
 def student_cell(scores: Array | Iterable[float] | None, form: str = "{:.2f}") -> str:
@@ -186,7 +206,7 @@ def student_cell(scores: Array | Iterable[float] | None, form: str = "{:.2f}") -
 
 
 def settings_table(results: Results) -> str:
-    """What each entry changes of its algorithm's row, and what the row and the change reached in tuning."""
+    """What each entry changes of its algorithm's preset, and what the preset and the change reached in tuning."""
     rows = [row for entry in results.grid.entries for row in _settings_rows(entry, results.grid.tasks)]
     return table(["entry", "K", "SW2 / untouched in tuning, row -> tuned", "changes of the row"], rows)
 
@@ -194,16 +214,12 @@ def settings_table(results: Results) -> str:
 def _settings_rows(entry: Entry, tasks: Sequence[Task]) -> list[list[str]]:
     """One row where all tasks have one setting, else one for each."""
     every = {task.num_steps for task in tasks}
-    many = {k for k in every if k >= MANY_STEPS} if entry.many_steps is not None else set()
-    return [
-        _settings_row(entry, entry.at(max(steps)).changes, steps, stage)
-        for steps, stage in ((every - many, FEW), (many, MANY))
-        if steps
-    ]
+    many = {k for k in every if k >= MANY_STEPS} if entry.by_steps else set()
+    return [_settings_row(entry, steps, stage) for steps, stage in ((every - many, FEW), (many, MANY)) if steps]
 
 
-def _settings_row(entry: Entry, changes: Mapping[str, Any], steps: Collection[int], stage: str) -> list[str]:
-    reached = NONE
+def _settings_row(entry: Entry, steps: Collection[int], stage: str) -> list[str]:
+    changes, reached = entry.changes_at(max(steps)), NONE
     if has_study(entry.name, stage) and changes == tuned(entry.name, stage):
         reached = "{preset_value:.2f} -> {value:.2f}".format(**study(entry.name, stage))
     listed = ", ".join(f"{name} {_short(value)}" for name, value in changes.items())
@@ -219,14 +235,14 @@ def scale_table(results: Results) -> str:
     rows = []
     for task in results.grid.tasks:
         values = [[100 * x for x in results.values(name, "sw2", [task])] for name in (UNTOUCHED, FLOOR)]
-        rows.append([f"`{task.name}`", *(student_cell(x or None) for x in values)])
+        rows.append([f"`{task_name(task)}`", *(student_cell(x or None) for x in values)])
     return table(["task", "untouched, SW2 x 100", "floor, SW2 x 100"], rows)
 
 
 def ended_badly(results: Results) -> str:
     """The runs that diverged or failed, and why; "" if there are none."""
     rows = [
-        [f"`{run.entry.name}`", f"`{run.task.name}`", str(run.seed), result["status"], _cut(result["error"])]
+        [f"`{run.entry.name}`", f"`{task_name(run.task)}`", str(run.seed), result["status"], _cut(result["error"])]
         for run, result in results.runs.items()
         if result["status"] != "finished"
     ]

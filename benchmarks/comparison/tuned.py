@@ -32,6 +32,8 @@ def study(name: str, stage: str = FEW) -> dict[str, Any]:
     return found
 
 
-def tuned(name: str, stage: str = FEW, **changes: Any) -> dict[str, Any]:
-    """Changes of the algorithm's row: what the study held, what its best trial chose, and then ``changes``."""
-    return {**study(name, stage)["problem"]["held"], **study(name, stage)["changes"], **changes}
+def tuned(name: str, stage: str = FEW) -> dict[str, Any]:
+    """Changes of the algorithm's preset: what the study fixed, and then what its best trial chose."""
+    found = study(name, stage)
+    fixed = found["problem"]["fixed" if "fixed" in found["problem"] else "held"]  # the word of older studies
+    return {**fixed, **found["changes"]}

@@ -24,7 +24,7 @@ import tyro
 from agents.algorithms.policy_gradient import SFTPG
 from agents.runs.callbacks import Measurement, SamplerEvaluation
 from benchmarks.comparison.manifest import manifest
-from benchmarks.comparison.suite import NUM_ENVS, SHORT_STEPS
+from benchmarks.comparison.toy_grid import NUM_ENVS, SHORT_STEPS
 from benchmarks.speed.official import time_official
 from diffusion_env import ENV_ID
 from diffusion_env.checkpoints import write_json
@@ -131,7 +131,7 @@ def _time(way: Callable[[], Any], calls: int, device: str) -> float:
 def training_speed(seed: int, config: SpeedConfig) -> dict[str, Any]:
     """(b) and (c) for one seed: the toy table's short run."""
     agent = SFTPG(num_envs=NUM_ENVS, seed=seed)
-    watch = SamplerEvaluation(every_iterations=config.every_iterations)
+    watch = SamplerEvaluation(config.every_iterations * agent.iteration_timesteps)
     agent.learn(config.total_timesteps, callback=watch)
     trajectories = agent.num_timesteps / agent.envs.table.num_steps
     return {

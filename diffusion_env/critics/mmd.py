@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from diffusion_env.critics.base import Critic, Penalty
-from diffusion_env.fields import Count
+from diffusion_env.fields import Count, Positive
 
 MEDIAN_FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 SMALLEST_NORM = 1e-4
@@ -37,7 +37,7 @@ class MMDCritic(Critic):
         self,
         shape: Sequence[int],
         seed: int = 0,
-        bandwidths: Sequence[float] | None = None,
+        bandwidths: tuple[Positive, ...] | None = None,
         max_references: Count = 512,
     ) -> None:
         """`bandwidths` in network units; None takes the median distance of the first update's events times

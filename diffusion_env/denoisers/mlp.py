@@ -9,12 +9,13 @@ and the layers need not learn it to many digits.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from diffusion_env.denoisers.base import NetworkDenoiser
-from diffusion_env.networks.layers import ConditionedMLP
+from diffusion_env.networks.bodies import make_conditioned_body
 from diffusion_env.samplers.denoiser import PathAt, unit_columns
 from diffusion_env.samplers.predictions import to_epsilon
 from diffusion_env.samplers.schedules import NoiseSchedule
@@ -44,7 +45,8 @@ class EpsMLP(NetworkDenoiser):
         super().__init__(shape, schedule, width, depth, generator, output)
         dim = math.prod(shape)
         generator = generator or torch.Generator().manual_seed(0)
-        self.net = ConditionedMLP(dim, dim, 2 * _NUM_FREQUENCIES, width, depth, generator)
+        sizes: dict[str, Any] = {"body": "mlp", "width": width, "depth": depth}
+        self.net = make_conditioned_body((dim,), dim, 2 * _NUM_FREQUENCIES, generator, **sizes)
         self.path = PathAt(schedule)
         # Log-SNR spans about [-20, 10]: periods from 60 units down to 2 tell neighbouring levels apart smoothly.
         self.register_buffer("frequencies", torch.logspace(-1, 0.5, _NUM_FREQUENCIES), persistent=False)

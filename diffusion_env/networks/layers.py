@@ -182,12 +182,3 @@ class Conditioned(nn.Module):
             scale = scale if index is None else nn.functional.embedding(index, scale)
             x = nn.functional.silu(layer(x) * (scale[..., None, None] if on_grid else scale))
         return self.out(x)
-
-
-class ConditionedMLP(Conditioned):
-    """`Conditioned` linear layers of flat events: ``depth`` of them, each of ``width`` units."""
-
-    def __init__(
-        self, in_dim: int, out_dim: int, cond_dim: int, width: int, depth: int, generator: torch.Generator
-    ) -> None:
-        super().__init__(Stack([], dense([in_dim, *[width] * depth], generator)), out_dim, cond_dim, generator)

@@ -1,51 +1,39 @@
-"""The toy table on a trial budget: it runs, resumes, survives a failed run, and reports only what is in the JSON."""
+"""``python -m benchmarks.toy`` on a trial budget: it runs, resumes, survives a failed run, and writes its report."""
 
-import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 
 from benchmarks import toy
-from benchmarks.comparison.suite import TOY, find
-from benchmarks.comparison.toy_report import (
-    README_END,
-    README_START,
-    compared,
-    load_results,
-    values,
-    verdict,
-    write_readme,
-    write_report,
-)
-from diffusion_env.checkpoints import write_json
+from benchmarks.comparison.results import read_folder
+from benchmarks.comparison.toy_grid import TOY, ToyProtocol
+from benchmarks.comparison.toy_report import compared
 
 ROWS = ("floor", "ddpm_10", "sft_pg_short", "published_sft_pg_b")
+SMALL = ToyProtocol(evaluations=2, num_samples=200, large_samples=300, critic_steps=3, curve_samples=200)
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("results") / "toy"
-    folder.mkdir()
-    return toy.ToyConfig(
-        scale=0.001, num_seeds=2, evaluations=2, num_samples=200, large_samples=300, rows=ROWS, results=folder
-    )
+    results = tmp_path_factory.mktemp("results")
+    return toy.ToyConfig(scale=0.001, seeds=(0, 1), rows=ROWS, protocol=SMALL, processes=1, results=results)
 
 
 @pytest.fixture(scope="module")
 def trial(config):
-    for row in find(TOY, list(config.rows)):
-        for seed in range(config.num_seeds):
-            toy.run_and_save(row, seed, config)
-    return load_results(config.results)
+    assert toy.main(config) == 0
+    return read_folder(config.folder)
 
 
-def test_every_row_has_a_complete_result_per_seed(trial, config):
+def test_every_row_has_a_complete_result_per_seed(trial):
     assert sorted(trial) == sorted(ROWS)
     for name, runs in trial.items():
         assert [run["seed"] for run in runs] == [0, 1]
         for run in runs:
-            assert len(run["metrics"]["per_seed"]["sw2"]) == config.evaluations
-            assert run["large_metrics"]["num_samples"] == config.large_samples
+            assert len(run["metrics"]["per_seed"]["sw2"]) == SMALL.evaluations
+            assert run["large_metrics"]["num_samples"] == SMALL.large_samples
             assert run["held_out"]["held_out_critic"] is not None
             assert run["versions"]["torch"] and run["machine"]["processor"] and run["commit"]
             assert ("curve" in run) == name.endswith(("short", "_b"))
@@ -53,16 +41,9 @@ def test_every_row_has_a_complete_result_per_seed(trial, config):
 
 def test_training_rows_report_their_costs(trial):
     run = trial["sft_pg_short"][0]
-    assert run["timesteps"] >= 0.001 * run["row"]["total_timesteps"]
+    assert run["timesteps"] >= run["settings"]["total_timesteps"] == 4_000
     assert run["train_cpu_seconds"] > 0
     assert run["curve"][-1]["num_timesteps"] == run["timesteps"]
-
-
-def test_rows_share_their_evaluation_sets_and_seeds_do_not():
-    config = toy.ToyConfig()
-    first, second = (toy.protocol(TOY[0], seed, config)["metrics"].seeds for seed in (0, 1))
-    assert not set(first) & set(second)
-    assert all(toy.protocol(row, 0, config)["metrics"].seeds == first for row in TOY)
 
 
 def test_ratio_to_the_floor_is_one_for_the_floor_and_not_for_another_row(trial):
@@ -73,60 +54,35 @@ def test_ratio_to_the_floor_is_one_for_the_floor_and_not_for_another_row(trial):
     assert min(ratio("published_sft_pg_b")) > 1.5
 
 
-def test_report_holds_the_measured_numbers(trial, config):
-    text = write_report(config.results, TOY)
-    assert (config.results.parent / "RESULTS.md").read_text() == text
-    assert "**A trial" in text and "What is not claimed" in text
-    mean = sum(values(trial["ddpm_10"], "metrics", "sw2")) / 2
-    line = next(line for line in text.splitlines() if line.startswith("| `ddpm_10`"))
-    assert f" {100 * mean:.2f} ± " in line
-    changed = json.loads((config.results / "ddpm_10_seed0.json").read_text())
-    changed["metrics"]["per_seed"]["sw2"] = [9.0, 9.0]
-    elsewhere = config.results.parent / "changed"
-    for path in config.results.glob("*.json"):
-        write_json(elsewhere / path.name, json.loads(path.read_text()))
-    write_json(elsewhere / "ddpm_10_seed0.json", changed)
-    assert line not in write_report(elsewhere, TOY)
-
-
-def test_the_readme_gets_the_short_table_between_its_markers(trial, config, tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{README_START}\nold\n{README_END}\nafter\n")
-    for _ in range(2):  # writing it again changes nothing
-        write_readme(readme, config.results, TOY)
-        text = readme.read_text()
-        assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
-        assert [line.split("`")[1] for line in text.splitlines() if "`" in line] == ["floor", "ddpm_10", "sft_pg_short"]
-    readme.write_text("no markers")
-    with pytest.raises(ValueError, match="must hold the lines"):
-        write_readme(readme, config.results, TOY)
+def test_a_trial_has_a_folder_and_a_report_of_its_own(trial, config):
+    assert config.folder == config.results / "toy_x0.001"
+    assert "**A trial" in (config.results / "RESULTS_x0.001.md").read_text()
+    assert (config.folder / "published_10.safetensors").exists()
 
 
 def test_finished_runs_are_not_repeated(trial, config, monkeypatch):
-    monkeypatch.setattr(toy, "run_and_save", None)  # would fail if it were called
-    assert toy.run_missing(find(TOY, list(config.rows)), config) == 0
+    monkeypatch.setattr("benchmarks.comparison.runner.execute_and_save", None)  # would fail if it were called
+    monkeypatch.setattr(toy, "pretrain_published", None)
+    assert toy.main(config) == 0
 
 
-def test_one_failed_run_is_counted_and_loses_no_other(config, tmp_path, capsys):
-    broken = replace(find(TOY, ["ddpm_10"])[0], name="broken", sampler="no_such_sampler")
-    rows = (broken, find(TOY, ["floor"])[0])
-    small = replace(config, num_seeds=1, evaluations=1, results=tmp_path, processes=1)
-    assert toy.run_missing(rows, small) == 1
-    assert "FAILED ValueError: Unknown sampler" in capsys.readouterr().out
-    assert list(load_results(tmp_path)) == ["floor"]
+def test_one_failed_run_is_counted_and_loses_no_other(trial, config, tmp_path, monkeypatch):
+    floor, ddpm = TOY.entries[:2]
+    broken = replace(ddpm, tasks=(replace(ddpm.tasks[0], sampler="no_such_sampler"),))
+    tasks = (*floor.tasks, *broken.tasks)
+    monkeypatch.setattr(toy, "TOY", replace(TOY, entries=(floor, broken), tasks=tasks))
+    small = replace(config, rows=(), seeds=(0,), results=tmp_path)
+    assert toy.main(small) == 1
+    found = read_folder(small.folder)
+    assert found["floor"][0]["status"] == "finished"
+    assert found["ddpm_10"][0]["status"] == "failed" and "Unknown sampler" in found["ddpm_10"][0]["error"]
 
 
-def test_verdict_tells_a_difference_from_none():
-    assert "yes, it can" in verdict([0.1, 0.11, 0.12])
-    assert "no, the interval contains 0" in verdict([-0.1, 0.11, 0.05])
-    assert verdict([0.1]) == "too few seeds"
+def test_unknown_rows_list_the_rows(config):
+    with pytest.raises(ValueError, match=r"Unknown entries \['sft'\].*'sft_pg_full'"):
+        toy.main(replace(config, rows=("sft",)))
 
 
-def test_unknown_row_lists_the_rows():
-    with pytest.raises(ValueError, match="sft_pg_full"):
-        find(TOY, ["sft"])
-
-
-def test_no_results_is_an_error_that_says_what_to_run(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"python -m benchmarks\.toy"):
-        write_report(tmp_path, TOY)
+def test_help_names_the_options():
+    done = subprocess.run([sys.executable, "-m", "benchmarks.toy", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and "--results" in done.stdout and "--seeds" in done.stdout

@@ -1,29 +1,41 @@
-"""The grids are sound before anything is run: names, tasks, settings, order."""
+"""The grids are sound before anything is run: names, tasks, settings, order; the committed results are theirs."""
 
 import json
-from dataclasses import replace
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from benchmarks.comparison.grids import GRIDS, MANY_STEPS, REFERENCES, Entry, Grid, Run, Task, selected
-from benchmarks.comparison.training import settings
+from agents.core.task import Task
+from agents.zoo import find
+from benchmarks import compare, toy
+from benchmarks.comparison.grid import MANY_STEPS, REFERENCES, Run, task_name, task_record
+from benchmarks.comparison.grids import GRIDS
+from benchmarks.comparison.record import load
+from benchmarks.comparison.runner import missing
+from benchmarks.comparison.toy_grid import TOY
 from benchmarks.comparison.tuned import FEW, MANY, STAGES, STUDIES, study, tuned
 from diffusion_env.denoisers.loading import shipped_weights
 
 EVERY = [(grid.name, entry, k) for grid in GRIDS.values() for entry in grid.entries for k in (1, MANY_STEPS)]
 SHARED = ("n_critic", "critic_learning_rate", "lr_schedule", "max_grad_norm", "ema_decay", "kl_coef")
+ROOT = Path(__file__).parents[3]
+
+
+def settings(entry, num_steps):
+    return find(entry.algorithm).settings(entry.changes_at(num_steps))
 
 
 @pytest.mark.parametrize(("grid", "entry", "num_steps"), EVERY, ids=lambda value: getattr(value, "name", value))
 def test_every_entry_has_valid_settings(grid, entry, num_steps):
-    run = entry.at(num_steps)
-    changed = settings(run)
-    assert {key: changed[key] for key in run.changes} == dict(run.changes)
+    changes, changed = entry.changes_at(num_steps), settings(entry, num_steps)
+    assert {key: changed[key] for key in changes} == changes
     assert json.loads(json.dumps(changed)).keys() == changed.keys()
 
 
 def test_every_task_has_a_pretrained_network():
-    assert all(shipped_weights(task.dataset).is_file() for grid in GRIDS.values() for task in grid.tasks)
+    assert all(shipped_weights(task.dataset_name).is_file() for grid in GRIDS.values() for task in grid.tasks)
 
 
 def test_the_main_grid_is_the_promised_one():
@@ -34,23 +46,15 @@ def test_the_main_grid_is_the_promised_one():
 
 
 @pytest.mark.parametrize(("stage", "num_steps"), [(FEW, 1), (MANY, MANY_STEPS)])
-def test_the_controlled_grid_holds_critic_schedule_and_tuning(stage, num_steps):
-    entries = [entry.at(num_steps) for entry in GRIDS["controlled"].entries]
-    configs, studies = [settings(entry) for entry in entries], [study(entry.name, stage) for entry in entries]
+def test_the_entries_of_the_controlled_grid_share_critic_schedule_and_tuning(stage, num_steps):
+    grid = GRIDS["controlled"]
+    configs = [settings(entry, num_steps) for entry in grid.entries]
     for name in SHARED:
         assert len({config[name] for config in configs}) == 1, name
-    assert {entry.critic for entry in entries} == {"energy"}
-    assert len({found["num_trials"] for found in studies}) == 1
-    steps = {entry.name: config.get("backprop_steps") for entry, config in zip(entries, configs, strict=True)}
+    assert {task.critic for task in grid.tasks} == {"energy"}
+    assert len({study(entry.name, stage)["num_trials"] for entry in grid.entries}) == 1
+    steps = {entry.name: config.get("backprop_steps") for entry, config in zip(grid.entries, configs, strict=True)}
     assert steps == {"sft_pg": None, "dxdp": None, "pathwise_whole": None, "pathwise": 2}
-
-
-def test_an_entry_has_its_own_settings_at_many_steps():
-    entry = Entry("a", "ppo", {"gamma": 0.5}, {"gamma": 0.7})
-    assert [entry.at(k).changes["gamma"] for k in (1, MANY_STEPS - 1, MANY_STEPS, 20)] == [0.5, 0.5, 0.7, 0.7]
-    assert replace(entry, many_steps=None).at(20).changes == {"gamma": 0.5}
-    grid = Grid("a", "A", (entry,), (Task("moons", 5), Task("moons", 10)), {5: 1, 10: 1}, 1, baseline="a")
-    assert [run.entry.changes.get("gamma") for run in grid.runs()][-2:] == [0.5, 0.7]
 
 
 @pytest.mark.parametrize(("stage", "name"), [(stage, f.stem) for stage in STAGES for f in STUDIES.glob(f"{stage}/*")])
@@ -59,8 +63,8 @@ def test_tuning_is_equal_and_on_a_task_of_no_table(stage, name):
     kept = {key: value for key, value in found["problem"].items() if key not in ("algo", "held")}
     assert kept == {key: reference["problem"][key] for key in kept}
     assert (found["num_trials"], found["seed"]) == (reference["num_trials"], reference["seed"])
-    tasks = {Task(dataset, k) for dataset in found["problem"]["datasets"] for k in found["problem"]["num_steps"]}
-    assert not tasks & {task for grid in GRIDS.values() for task in grid.tasks}
+    tasks = {f"{dataset}_k{k}" for dataset in found["problem"]["datasets"] for k in found["problem"]["num_steps"]}
+    assert not tasks & {task_name(task) for grid in (*GRIDS.values(), TOY) for task in grid.tasks}
 
 
 def test_entries_are_the_best_trials():
@@ -68,8 +72,7 @@ def test_entries_are_the_best_trials():
         for stage, num_steps in zip(STAGES, (1, MANY_STEPS), strict=True):
             found = study(entry.name, stage)
             assert found["problem"]["algo"] == entry.algorithm
-            assert entry.at(num_steps).changes == found["problem"]["held"] | found["changes"]
-    assert tuned("sft_pg", min_std=7.0) == {**tuned("sft_pg", FEW), "min_std": 7.0} != tuned("sft_pg", MANY)
+            assert entry.changes_at(num_steps) == found["problem"]["held"] | found["changes"]
     with pytest.raises(FileNotFoundError, match=r"No study 'sarsa'.*'sft_pg'"):
         tuned("sarsa")
 
@@ -87,36 +90,61 @@ def test_the_second_stage_goes_on_from_the_first(name):
 
 
 def test_a_run_of_one_name_is_the_same_in_every_grid():
-    known: dict[str, tuple[Entry, int]] = {}
+    known: dict[tuple[str, Task], tuple[Run, int]] = {}
     for grid in GRIDS.values():
         for run in grid.runs([0]):
-            made = (run.entry, grid.total_timesteps[run.task.num_steps] * (run.entry.name not in REFERENCES))
-            assert known.setdefault(run.path, made) == made
+            made = (run, grid.budget(run))
+            assert known.setdefault((run.entry.name, run.task), made) == made
 
 
 def test_runs_go_seed_by_seed_with_the_references_first():
     runs = GRIDS["main"].runs()
     assert [run.seed for run in runs] == sorted(run.seed for run in runs)
     assert [run.entry.name for run in runs[:28]] == [name for name in REFERENCES for _ in range(14)]
-    assert len(set(runs)) == len({run.path for run in runs}) == len(runs) == 5 * 15 * 14
+    assert len(set(runs)) == len(runs) == 5 * 15 * 14
     assert {run.seed for run in GRIDS["main"].runs([3])} == {3}
 
 
-def test_a_grid_refuses_names_that_collide_and_a_baseline_it_has_not():
-    entry, task = Entry("sft_pg", "sft_pg"), Task("swiss_roll", 1)
-    for entries, baseline in (((entry, entry), "sft_pg"), ((Entry("floor", "ppo"),), "floor"), ((entry,), "ppo")):
-        with pytest.raises(ValueError, match="unique and none of"):
-            Grid("bad", "Bad", entries, (task,), {1: 1}, baseline=baseline)
+def test_importing_the_grids_reads_no_result():
+    script = (
+        "import sys\n"
+        "def audit(event, arguments):\n"
+        "    if event == 'open' and 'benchmarks/results' in str(arguments[0]):\n"
+        "        raise SystemExit(f'{arguments[0]} was read')\n"
+        "sys.addaudithook(audit)\n"
+        "import benchmarks.compare, benchmarks.toy\n"
+        "from benchmarks.comparison.grids import GRIDS\n"
+        "GRIDS['main'].runs()\n"
+        "print('nothing was read')\n"
+        "GRIDS['main'].entries[0].changes_at(1)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "nothing was read\n"
+    assert "few_steps/reinforce.json was read" in done.stderr  # negative control: settings read it
 
 
-def test_unknown_names_list_what_there_is():
-    with pytest.raises(ValueError, match="asks for the algorithm 'sarsa'"):
-        Entry("new", "sarsa")
-    with pytest.raises(ValueError, match=r"Unknown names \['ppo2'\].*'ppo'"):
-        selected(GRIDS["main"].entries, ["ppo2"])
-    assert selected(GRIDS["main"].entries, []) == GRIDS["main"].entries
+@pytest.mark.parametrize(
+    ("folder", "grids", "plan"),
+    [
+        (compare.RESULTS / "runs", list(GRIDS.values()), compare.CompareConfig().plan),
+        (toy.RESULTS / "toy", [TOY], lambda grid: toy.ToyConfig().plan),
+    ],
+    ids=["compare", "toy"],
+)
+def test_the_committed_results_are_the_runs_of_the_grids(folder, grids, plan):
+    record = load(folder, grids)  # refuses a run that no grid has
+    for grid in grids:
+        assert len(record.runs_of(grid)) == len(grid.runs())
+        assert missing(grid.runs(), plan(grid), record) == []  # all made with the settings of today
 
 
-def test_paths_tell_runs_apart():
-    run = Run(Entry("a", "ppo"), Task("moons", 10), 3)
-    assert run.path == "a/moons_k10_seed3.json"
+def test_a_task_of_the_toy_table_says_what_is_not_the_default():
+    tasks = {entry.name: entry.tasks[0] for entry in TOY.entries}
+    assert task_record(tasks["ddpm_10"]) == {"dataset": "swiss_roll", "num_steps": 10}
+    assert task_name(tasks["ddim_10"]) == "swiss_roll_k10_ddim"
+    assert task_record(tasks["published_sft_pg_b"]) == {
+        "dataset": "swiss_roll",
+        "num_steps": 10,
+        "sampler": "published_toy",
+        "denoiser": "published",
+    }

@@ -1,6 +1,7 @@
 """Every named critic on images: the body is convolutional, trains in every weight, resumes, and tells sets apart."""
 
 import copy
+import math
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -96,6 +97,14 @@ def test_reset_and_the_seed(batch: Callable[..., Any], update: Callable[..., Any
         critic.reset(torch.Generator().manual_seed(4))
     assert all(a is b for a, b in zip(parameters, used.parameters(), strict=True))
     assert update(fresh, *batch(shape)) == update(used, *batch(shape))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", NAMES)
+def test_on_an_accelerator(batch: Callable[..., Any], update: Callable[..., Any], name: str) -> None:
+    critic, (real, fake) = make(name, (3, 16, 16)).to("cuda"), batch((3, 16, 16))
+    assert math.isfinite(update(critic, real.cuda(), fake.cuda())["critic_loss"])
+    assert critic(real.cuda()).is_cuda
 
 
 def test_a_frozen_critic_scores_images(batch: Callable[..., Any], tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_keywords_build_a_named_critic() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_config_builds_the_same_critic(name: str) -> None:
     """So a saved critic comes back with the keywords it was made with, the body that the shape chose among them."""
-    keywords: dict[str, Any] = {"max_references": 7} if name == "mmd" else {"width": 16, "depth": 1}
+    keywords: dict[str, Any] = {"bandwidths": [0.5, 2]} if name == "mmd" else {"width": 16, "depth": 1}
     critic = make_critic(name, (1, 8, 8), seed=5, kwargs=keywords)
     assert keywords.items() <= critic.config.items()
     assert name == "mmd" or critic.config["body"] == "conv"
@@ -82,6 +82,8 @@ def test_the_config_builds_the_same_critic(name: str) -> None:
         ("energy", {"width": 0}, ValueError, ["width must be an integer >= 1", "received 0"]),
         ("energy", {"width": "wide"}, TypeError, ["width must be an integer", "'wide'"]),
         ("baseline", {"gamma": 1.0}, ValueError, ["['gamma']", "value_weight: a finite number >= 0 (1.0)"]),
+        ("mmd", {"bandwidths": [1.0, -2.0]}, ValueError, ["bandwidths must be", "None or a tuple", "[1.0, -2.0]"]),
+        ("mmd", {"bandwidths": "wide"}, TypeError, ["None or a tuple, each entry a finite number > 0", "'wide'"]),
         ("mmd", {"body": "conv"}, ValueError, ["['body']", "max_references: an integer >= 1 (512)"]),
         ("energy", {"body": "unet"}, ValueError, ["'unet'", "['conv', 'mlp']"]),
         ("energy", {"body": "conv"}, ValueError, ["(2,)", "images (C, H, W)"]),

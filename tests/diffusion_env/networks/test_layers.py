@@ -6,7 +6,6 @@ from torch import nn
 
 from diffusion_env.networks.layers import (
     Conditioned,
-    ConditionedMLP,
     FourierFeatures,
     Hidden,
     MaxMin,
@@ -113,8 +112,9 @@ def test_a_condition_scales_units_and_channels() -> None:
 @pytest.mark.parametrize("kind", ["points", "images"])
 def test_conditions_are_shared_or_picked(kind: str) -> None:
     """A condition of many samples gives what each sample gives with its own, broadcast or picked by an index."""
-    images = Conditioned(image_stack(seeded()), 3, 4, seeded())
-    network, shape = (ConditionedMLP(2, 3, 4, 8, 2, seeded()), (2,)) if kind == "points" else (images, (2, 8, 8))
+    points = Stack([], dense([2, 8, 8], seeded()))
+    stack, shape = (points, (2,)) if kind == "points" else (image_stack(seeded()), (2, 8, 8))
+    network = Conditioned(stack, 3, 4, seeded())
     x, cond = torch.randn(6, 5, *shape, generator=seeded()), torch.randn(6, 1, 4, generator=seeded())
     alone = torch.stack([torch.stack([network(x[i, j], cond[i, 0]) for j in range(5)]) for i in range(6)])
     torch.testing.assert_close(network(x, cond), alone)
