@@ -50,7 +50,7 @@ def made_and_restored(
     task = saved_task(header, env_kwargs, device, path)
     try:
         run: Any = entry.make(task, int(header.extra["seed"]), header.config, tensorboard_log)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"The header of {path} does not fit {entry.name} ({error}). Give the checkpoint of a training run."
         ) from error

@@ -16,6 +16,9 @@ from agents.sb3.registry import SB3Algorithm, build, keywords_of
 from agents.sb3.run import SB3Run
 from diffusion_env.assembly import usable_device
 
+GIVEN = ("seed", "device", "tensorboard_log", "_init_setup_model")
+"""Keywords of the classes that are no hyper-parameters: the task, the seed and the caller give them."""
+
 
 @dataclass(frozen=True)
 class SB3Entry:
@@ -30,15 +33,18 @@ class SB3Entry:
     @property
     def defaults(self) -> dict[str, Any]:
         """Every hyper-parameter that can be changed, with its value before changes."""
-        return {**keywords_of(self.preset.load_class()), **self.settings({}, checked=False)}
+        keywords = keywords_of(self.preset.load_class())
+        return {name: one for name, one in keywords.items() if name not in GIVEN} | self._own
 
-    def settings(self, changes: Changes, checked: bool = True) -> dict[str, Any]:
-        """What differs from the class's own defaults, JSON, with ``changes``; ValueError names unknown ones."""
-        if checked:
-            refuse_unknown(self.name, changes, self.defaults)
+    @property
+    def _own(self) -> dict[str, Any]:
         preset = self.preset
-        own = {"action_mode": preset.action_mode, "learning_rate": preset.learning_rate, **preset.hyperparameters}
-        return {**own, **changes}
+        return {"action_mode": preset.action_mode, "learning_rate": preset.learning_rate, **preset.hyperparameters}
+
+    def settings(self, changes: Changes) -> dict[str, Any]:
+        """What differs from the class's own defaults, JSON, with ``changes``; ValueError names unknown ones."""
+        refuse_unknown(self.name, changes, self.defaults)
+        return {**self._own, **changes}
 
     def make(
         self, task: Task, seed: int, changes: Changes | None = None, tensorboard_log: str | Path | None = None

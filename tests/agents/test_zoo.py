@@ -105,6 +105,12 @@ def test_settings_are_json_and_follow_changes(algo: Any) -> None:
         entry.make(Task(), 0, {"colour": "red"})
 
 
+@pytest.mark.parametrize("name", ["seed", "device", "tensorboard_log", "env"])
+def test_what_the_task_and_the_caller_give_is_no_hyper_parameter(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"ppo has no hyper-parameter \['{name}'\]"):
+        find("ppo").make(Task(), 0, {name: 3})
+
+
 def test_names_stand_for_their_presets() -> None:
     for name in PRESETS:
         assert find(name).settings({}) == asdict(preset(name))
@@ -244,7 +250,14 @@ def test_the_error_says_what_to_add(small_task: Task, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"config": {"colour": 1}}, {"task": None}, {"task": {"dataset": 3}}, {"seed": "x"}, {"task_objects": None}],
+    [
+        {"config": {"colour": 1}},
+        {"config": {"seed": 3}},
+        {"task": None},
+        {"task": {"dataset": 3}},
+        {"seed": "x"},
+        {"task_objects": None},
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("algo", ["ppo", keep], ids=name_of)
