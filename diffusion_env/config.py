@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
+from diffusion_env.fields import Bounds, Count, Depth, Pair, Positive, Seed, Share, Weight, Width, check_fields
 from diffusion_env.samplers.schedules import DEFAULT_SCHEDULE
 
 
@@ -17,56 +19,56 @@ class PretrainConfig:
     """Noise schedule: linear, cosine, sigmoid, published_toy, karras (variance exploding) or rectified_flow."""
     prediction: str = "v_prediction"
     """What the network's layers put out, whose squared error is the loss: epsilon, v_prediction, sample or flow."""
-    num_levels: int = 1000
+    num_levels: Annotated[int, Bounds(1, 2**20)] = 1000
     """T, number of training levels."""
-    num_updates: int = 15_000
+    num_updates: Count = 15_000
     """Optimizer steps."""
-    batch_size: int = 1024
+    batch_size: Annotated[int, Bounds(1, 2**24)] = 1024
     """Data points per optimizer step."""
-    learning_rate: float = 2e-3
+    learning_rate: Weight = 2e-3
     """Adam's step size at the start; it falls to zero along a half cosine."""
-    ema_decay: float = 0.999
+    ema_decay: Share = 0.999
     """Decay per step of the averaged weights, which are the result."""
-    width: int = 128
+    width: Width = 128
     """Units in each hidden layer."""
-    depth: int = 3
+    depth: Depth = 3
     """Hidden layers."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the weights, the batches and the noise."""
     device: str = "cpu"
     """Torch device."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True)
 class EvaluationConfig:
     """What is measured, on how many points, how often."""
 
-    num_samples: int = 10_000
+    num_samples: Annotated[int, Bounds(2, 2**24)] = 10_000
     """Samples, and reference points, per seed; for files at most a third of the held-out points."""
-    w1_samples: int = 2_500
+    w1_samples: Pair = 2_500
     """Points per side of the exact W1 and of the MMD, whose cost is quadratic; at most 3,000."""
-    num_projections: int = 100
+    num_projections: Count = 100
     """Directions of the sliced Wasserstein-2 distance."""
-    support_points: int = 20_000
+    support_points: Annotated[int, Bounds(1, 2**24)] = 20_000
     """Fresh points that stand for the support of the data."""
-    support_radius: float | None = None
+    support_radius: Positive | None = None
     """Data units: a sample farther than this from every support point is off the support. None takes the data
     set's published radius, or else the 99.9 % quantile of the distance from the reference to the support."""
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    seeds: tuple[Seed, ...] = (0, 1, 2, 3, 4)
     """One repetition with new samples, new data and new directions per seed."""
-    sample_batch: int = 10_000
+    sample_batch: Pair = 10_000
     """Samples asked of the sampler at once."""
     held_out_critic: bool = False
     """Whether a critic that was never a reward is trained on half of the points and judges the other half."""
-    critic_steps: int = 500
+    critic_steps: Count = 500
     """Steps of 256 points per side that the held-out critic is trained."""
     held_out_body: str | None = None
     """Network of the held-out critic: mlp or conv; None chooses by the shape of the data."""
 
     def __post_init__(self) -> None:
-        if not self.seeds or min(self.num_samples, self.w1_samples, self.sample_batch) < 2:
-            raise ValueError(
-                f"An evaluation got seeds {self.seeds}, num_samples {self.num_samples}, w1_samples "
-                f"{self.w1_samples} and sample_batch {self.sample_batch}. It needs at least one seed and every "
-                "number of points at least 2."
-            )
+        check_fields(self)
+        if not self.seeds:
+            raise ValueError("An evaluation needs at least one seed; received seeds = ().")

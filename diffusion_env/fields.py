@@ -43,8 +43,25 @@ class Bounds:
         return f" in {'(' if self.open_low else '['}{low}, {high}{')' if self.open_high else ']'}"
 
 
+@dataclass(frozen=True)
+class OrObject:
+    """In ``Annotated[str, OrObject("a Dataset")]``: besides a string, a path or an object of some class of its own.
+
+    Plain values of other types (numbers, None, bytes, containers, arrays) are still refused.
+    """
+
+    what: str
+    """The object in words."""
+
+
 Count = Annotated[int, Bounds(1)]
 """How many of something there are."""
+Pair = Annotated[int, Bounds(2)]
+"""How many, where one is too few to compare."""
+Width = Annotated[int, Bounds(1, 2**13)]
+"""Units of a hidden layer; two such layers of the most units hold 64 million weights."""
+Depth = Annotated[int, Bounds(1, 2**7)]
+"""Hidden layers."""
 Weight = Annotated[float, Bounds(0)]
 """A coefficient, a step size or a standard deviation."""
 Positive = Annotated[float, Bounds(0, open_low=True)]
@@ -69,9 +86,9 @@ def check_fields(config: Any) -> None:
     """
     for name, annotation in _annotations(type(config)).items():
         value = getattr(config, name)
-        checked = _checked(value, annotation, f"{type(config).__name__}.{name}")
-        if checked is not value:
-            object.__setattr__(config, name, checked)  # dataclasses here are frozen
+        found = checked(value, annotation, f"{type(config).__name__}.{name}")
+        if found is not value:
+            object.__setattr__(config, name, found)  # dataclasses here are frozen
 
 
 def from_json(kind: type[Config], content: Any, what: str) -> Config:
@@ -90,7 +107,7 @@ def from_json(kind: type[Config], content: Any, what: str) -> Config:
             f"{what} does not hold the fields of {kind.__name__}: {unknown} are not among them and {missing} are "
             f"missing. It has {sorted(annotations)}."
         )
-    return kind(**{name: _checked(value, annotations[name], f"{what}, {name}") for name, value in content.items()})
+    return kind(**{name: checked(value, annotations[name], f"{what}, {name}") for name, value in content.items()})
 
 
 def _annotations(kind: Any) -> dict[str, Any]:
@@ -103,8 +120,8 @@ def _annotations(kind: Any) -> dict[str, Any]:
 _known: dict[Any, dict[str, Any]] = {}
 
 
-def _checked(value: Any, annotation: Any, name: str) -> Any:
-    """``value`` as the annotation wants it, or an error that calls it ``name``."""
+def checked(value: Any, annotation: Any, name: str) -> Any:
+    """``value`` as the annotation wants it; TypeError or ValueError, as `check_fields`, that calls it ``name``."""
     mismatch, reasons = object(), list[str]()
     found = _converted(value, annotation, mismatch, reasons)
     if found is not mismatch:
@@ -119,6 +136,8 @@ def _converted(value: Any, annotation: Any, mismatch: object, reasons: list[str]
     if origin is Annotated:
         found = _converted(value, arguments[0], mismatch, reasons)
         bounds = [extra for extra in arguments[1:] if isinstance(extra, Bounds)]
+        if found is mismatch and any(isinstance(extra, OrObject) for extra in arguments[1:]):
+            return mismatch if isinstance(value, _PLAIN) else value
         if found is not mismatch and not all(found in bound for bound in bounds):
             reasons.append("bounds")
             return mismatch
@@ -165,6 +184,8 @@ def _truth(value: Any, mismatch: object, reasons: list[str]) -> Any:
     return bool(value) if isinstance(value, bool | np.bool_) else mismatch
 
 
+_PLAIN = (NoneType, bool, int, float, complex, bytes, list, tuple, dict, set, np.generic, np.ndarray)
+"""Types that are no objects in the sense of `OrObject`."""
 _NUMBERS: dict[Any, Any] = {int: _integer, float: _real, bool: _truth}
 
 
@@ -180,7 +201,8 @@ def describe(annotation: Any) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         bounds = "".join(str(extra) for extra in arguments[1:] if isinstance(extra, Bounds))
-        return describe(arguments[0]) + bounds
+        objects = "".join(f", a path or {extra.what}" for extra in arguments[1:] if isinstance(extra, OrObject))
+        return describe(arguments[0]) + bounds + objects
     if origin in (Union, UnionType):
         options = sorted(arguments, key=lambda option: option is not NoneType)
         return " or ".join(describe(option) for option in options)

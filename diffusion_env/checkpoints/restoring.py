@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -36,6 +37,59 @@ def load_module(module: nn.Module, state_dict: Mapping[str, Any], what: str) -> 
             f"{what} does not fit this {type(module).__name__}: {'; '.join(reasons)}. Build the module with "
             "the event shape and hidden sizes it was saved with, or pass another checkpoint."
         ) from error
+
+
+LONG_SIDES = ("width", "value_width", "num_features", "net_arch", "num_envs")
+"""Names, in a header, of what some tensor of the state has a side as long as."""
+LAYERS = ("depth", "value_depth")
+"""Names of numbers of layers, each of which has a tensor."""
+SHAPE = "shape"
+"""Of an event, whose components a network has weights for."""
+_FREE_NUMBERS = 2**16
+"""Components of an event that are taken whatever the state holds."""
+_DEEPEST = 64
+
+
+def refuse_larger(config: Any, state: Any) -> None:
+    """ValueError where ``config``, JSON of a header, asks for a larger network than the tensors of ``state`` make.
+
+    Called before memory is taken; sizes are known by their names, whatever they are nested in.
+    """
+    shapes = list(_shapes(state, _DEEPEST))
+    longest, numbers = max((max(s, default=0) for s in shapes), default=0), sum(math.prod(s) for s in shapes)
+    limits = dict.fromkeys(LONG_SIDES, longest) | dict.fromkeys(LAYERS, len(shapes))
+    limits[SHAPE] = max(numbers, _FREE_NUMBERS)
+    for name, size in _sizes(config, _DEEPEST):
+        if size > max(limits[name], 1):
+            raise ValueError(
+                f"{name} is {size}, which is too large for the file's {len(shapes)} tensors of {numbers} numbers with "
+                f"sides up to {longest}"
+            )
+
+
+def _sizes(config: Any, deepest: int, name: str = "") -> Iterator[tuple[str, int]]:
+    """Every number under one of the names that `refuse_larger` knows; of a shape its product."""
+    if deepest == 0:
+        raise ValueError(f"its header is nested in more than {_DEEPEST} levels")
+    if name == SHAPE and isinstance(config, list | tuple) and all(type(side) is int for side in config):
+        yield name, math.prod(config)
+    elif isinstance(config, Mapping):
+        for key, value in config.items():
+            yield from _sizes(value, deepest - 1, key if key in (*LONG_SIDES, *LAYERS, SHAPE) else name)
+    elif isinstance(config, list | tuple):
+        for value in config:
+            yield from _sizes(value, deepest - 1, name)
+    elif name and isinstance(config, int | float):
+        yield name, int(config) if math.isfinite(config) else 0
+
+
+def _shapes(state: Any, deepest: int) -> Iterator[tuple[int, ...]]:
+    """The shape of every tensor of a state."""
+    if isinstance(state, Tensor):
+        yield tuple(state.shape)
+    elif deepest and isinstance(state, Mapping | list | tuple):
+        for part in state.values() if isinstance(state, Mapping) else state:
+            yield from _shapes(part, deepest - 1)
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: Any, what: str) -> None:

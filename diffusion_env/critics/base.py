@@ -9,16 +9,19 @@ Letters: N real and M fake events per batch, K denoising steps, B trajectories; 
 
 from __future__ import annotations
 
+import inspect
+import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from diffusion_env.checkpoints import Header, save_object
+from diffusion_env.fields import Count, checked
 
 Penalty = Callable[[Tensor], Tensor]
 """From the scores of the fake batch (M,) to a scalar that is added to the critic's loss."""
@@ -28,6 +31,7 @@ class Critic(nn.Module, ABC):
     """Scores events. Tensors are float32, in network units, on the critic's device."""
 
     name: ClassVar[str]
+    """What a saved critic is known by; the class's own name where a class gives none."""
     wants_trajectory: ClassVar[bool] = False
     """Whether `update` needs the penalty that `trajectory_penalty` makes, when no agent passes one."""
     wants_value_penalty: ClassVar[bool] = False
@@ -38,11 +42,23 @@ class Critic(nn.Module, ABC):
     shape: tuple[int, ...] | None
     """Shape of one event; None for a fixed reward function, which takes what it takes."""
     config: dict[str, Any]
-    """JSON keywords of the constructor: what `save` writes beside the weights and `load_critic` builds from."""
+    """JSON keywords of the constructor: what `save` writes beside the weights and `load_critic` builds from. A class
+    that sets none has those that it was made with."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "name" not in vars(cls):
+            cls.name = cls.__name__
+
+    def __new__(cls, *arguments: Any, **keywords: Any) -> Self:
+        """Remember in `config` what the constructor is called with, for classes that do not say so themselves."""
+        made: Self = super().__new__(cls)
+        object.__setattr__(made, "config", _keywords_of(cls, arguments, keywords))
+        return made
 
     def __init__(self, shape: Sequence[int] | None) -> None:
         super().__init__()
-        self.shape = None if shape is None else _checked_shape(shape)
+        self.shape = None if shape is None else checked_shape(shape)
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
@@ -84,7 +100,17 @@ class Critic(nn.Module, ABC):
         """Forget all training: new weights from a CPU generator, a new optimiser."""
 
     def save(self, path: str | Path) -> Path:
-        """Write configuration, weights and optimiser to one safetensors file; see `load_critic`."""
+        """Write configuration and `state_dict` to one safetensors file; see `load_critic`.
+
+        Raises TypeError where a keyword of the constructor was an object, which a file cannot hold.
+        """
+        objects = [name for name, value in self.config.items() if not _is_json(value)]
+        if objects:
+            raise TypeError(
+                f"The critic {self.name!r} cannot be saved: it is built again from the keywords of its constructor, "
+                f"and {objects} hold objects that JSON cannot. Make the class from numbers and names, or set "
+                "self.config to a dict of JSON keywords that its constructor takes."
+            )
         return save_object(path, Header("critic", self.name, self.config), self.state_dict())
 
     def check_events(self, x: Tensor, what: str) -> None:
@@ -128,11 +154,37 @@ class Critic(nn.Module, ABC):
             )
 
 
-def _checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
-    checked = tuple(int(size) for size in shape)
-    if not checked or min(checked) < 1:
+def _keywords_of(cls: type, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> dict[str, Any]:
+    """The constructor's arguments by name, defaults included; shapes as lists, as JSON has them."""
+    try:
+        bound = inspect.signature(cls.__init__).bind(None, *arguments, **keywords)  # type: ignore[misc]
+    except TypeError:  # a copy is made without arguments, and a wrong call fails in the constructor itself
+        return {}
+    bound.apply_defaults()
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    named = [p.name for p in list(bound.signature.parameters.values())[1:] if p.kind in kinds]
+    given = {name: bound.arguments[name] for name in named} | bound.kwargs
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def checked_shape(shape: Any) -> tuple[int, ...]:
+    """``shape`` of one event; TypeError for what is no sequence of integers, ValueError for sizes below 1."""
+    sizes: tuple[int, ...] = checked(list(shape) if isinstance(shape, torch.Size) else shape, Shape, "shape")
+    if not sizes or math.prod(sizes) > _MOST_COMPONENTS:
         raise ValueError(
-            f"A critic was asked for events of shape {checked}, but an event needs at least one dimension "
-            "and every size must be at least 1. Pass dataset.shape, for example (2,) or (1, 8, 8)."
+            f"A critic was asked for events of shape {sizes}, but an event needs at least one dimension and at most "
+            f"{_MOST_COMPONENTS} components. Pass dataset.shape, for example (2,) or (1, 8, 8)."
         )
-    return checked
+    return sizes
+
+
+Shape = tuple[Count, ...]
+_MOST_COMPONENTS = 2**24

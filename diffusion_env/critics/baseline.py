@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from diffusion_env.critics.base import Penalty
 from diffusion_env.critics.trained import TrainedCritic
-from diffusion_env.fields import Count, Weight
+from diffusion_env.fields import Depth, Weight, Width
 from diffusion_env.networks.bodies import make_conditioned_body
 from diffusion_env.networks.layers import Conditioned
 
@@ -38,8 +38,8 @@ class BaselineCritic(TrainedCritic):
         shape: Sequence[int],
         seed: int = 0,
         value_weight: Weight = 1.0,
-        width: Count = 256,
-        depth: Count = 2,
+        width: Width = 256,
+        depth: Depth = 2,
         learning_rate: Weight = 1e-3,
         body: str | None = None,
     ) -> None:

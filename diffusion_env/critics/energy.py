@@ -8,7 +8,7 @@ from typing import Annotated
 from torch import Tensor
 
 from diffusion_env.critics.trained import TrainedCritic
-from diffusion_env.fields import Bounds, Count, Positive, Weight
+from diffusion_env.fields import Bounds, Depth, Positive, Weight, Width
 from diffusion_env.networks.layers import Fourier
 
 
@@ -32,8 +32,8 @@ class EnergyCritic(TrainedCritic):
         shape: Sequence[int],
         seed: int = 0,
         gamma: Weight = 0.3,
-        width: Count = 256,
-        depth: Count = 1,
+        width: Width = 256,
+        depth: Depth = 1,
         learning_rate: Weight = 1e-3,
         num_features: Annotated[int, Bounds(0)] | None = None,
         frequency: Positive = 4.0,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_env.critics.trained import TrainedCritic, seed_from
-from diffusion_env.fields import Count, Positive, Weight
+from diffusion_env.fields import Depth, Positive, Weight, Width
 from diffusion_env.networks.layers import MaxMin
 from diffusion_env.networks.spectral import bound_slope, iterate_norms
 
@@ -30,8 +30,8 @@ class GradientPenaltyCritic(TrainedCritic):
         shape: Sequence[int],
         seed: int = 0,
         gradient_weight: Weight = 10.0,
-        width: Count = 256,
-        depth: Count = 2,
+        width: Width = 256,
+        depth: Depth = 2,
         learning_rate: Weight = 1e-3,
         body: str | None = None,
     ) -> None:
@@ -81,8 +81,8 @@ class SpectralNormCritic(TrainedCritic):
         self,
         shape: Sequence[int],
         seed: int = 0,
-        width: Count = 256,
-        depth: Count = 2,
+        width: Width = 256,
+        depth: Depth = 2,
         learning_rate: Weight = 1e-3,
         body: str | None = None,
     ) -> None:
@@ -130,8 +130,8 @@ class WeightClippingCritic(TrainedCritic):
         shape: Sequence[int],
         seed: int = 0,
         clip: Positive = 0.04,
-        width: Count = 256,
-        depth: Count = 2,
+        width: Width = 256,
+        depth: Depth = 2,
         learning_rate: Weight = 1e-3,
         body: str | None = None,
     ) -> None:

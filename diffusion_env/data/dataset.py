@@ -17,6 +17,8 @@ from numpy.random import MT19937, RandomState, SeedSequence
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diffusion_env.fields import Positive, check_fields
+
 Array = TypeVar("Array", Tensor, NDArray[Any])
 Draw = Callable[[int, RandomState], NDArray[np.float64]]
 
@@ -36,19 +38,32 @@ class Dataset:
     train: Tensor  # (N, *shape), network units
     held_out: Tensor  # (M, *shape), network units, no point of ``train``
     center: Tensor  # broadcasts against shape, data units
-    scale: float  # data units per network unit
+    scale: Positive  # data units per network unit
     modes: Tensor | None = None  # (num_modes, *shape), data units: the means of an equal-weight mixture
-    mode_std: float | None = None  # data units: the standard deviation of each component
-    support_radius: float | None = None  # data units: farther than this from all data is off the support
+    mode_std: Positive | None = None  # data units: the standard deviation of each component
+    support_radius: Positive | None = None  # data units: farther than this from all data is off the support
     draw: Draw | None = None
 
     def __post_init__(self) -> None:
+        """TypeError for fields of another type, ValueError for points that are not finite or do not fit together."""
+        check_fields(self)
         if self.train.shape[1:] != self.held_out.shape[1:]:
             raise ValueError(
                 f"Dataset {self.name!r} got training points of shape {tuple(self.train.shape[1:])} and "
                 f"held-out points of shape {tuple(self.held_out.shape[1:])}. Both must be (count, *shape) "
                 "with one shape."
             )
+        for part, points in (("training", self.train), ("held-out", self.held_out)):
+            if points.ndim < 2 or points.numel() == 0 or points.dtype != torch.float32:
+                raise ValueError(
+                    f"Dataset {self.name!r} got {part} points of shape {tuple(points.shape)} and {points.dtype}. They "
+                    "must be float32 (count, *shape) with at least one point; scalars are written as (count, 1)."
+                )
+            if bad := int((~points.flatten(1).isfinite().all(1)).sum()):
+                raise ValueError(
+                    f"Dataset {self.name!r} holds {bad} {part} points with values that are NaN or infinite among "
+                    f"{len(points)}. All values must be finite. Remove or repair these points."
+                )
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -73,17 +73,24 @@ def load_dataset(dataset: str | Path | Dataset, seed: int = 0) -> Dataset:
         seed: fixes the pools of a generated set, or the 80/20 split of any other.
 
     Raises:
+        TypeError: what is neither a name, nor a path, nor a ``Dataset``.
         ValueError: an unknown name, or a file that cannot be used; the message says what is allowed.
     """
     if isinstance(dataset, Dataset):
         return dataset
-    if dataset in DATASETS:
+    if not isinstance(dataset, str | Path):
+        raise TypeError(
+            f"A data set is a name, a path or a Dataset; received {type(dataset).__name__}. Known names: "
+            f"{', '.join(DATASET_NAMES)}. Save points (N, D) with numpy.savez(path, x=points) and give the path, or "
+            "make a diffusion_env.data.dataset.Dataset of training and held-out points."
+        )
+    if str(dataset) in DATASETS:
         return _generate(str(dataset), seed)
-    if dataset in IMAGE_SETS:
+    if str(dataset) in IMAGE_SETS:
         images = IMAGE_SETS[str(dataset)]
         return _from_images(str(dataset), images.read(), images.highest, seed)
     path = Path(dataset)
-    if not path.exists():
+    if not str(dataset) or not _exists(path):
         raise ValueError(
             f"Dataset {str(dataset)!r} is neither a known name nor an existing path. Known names: "
             f"{', '.join(DATASET_NAMES)}. A path leads to a .npz file of points (N, D) or images "
@@ -93,6 +100,13 @@ def load_dataset(dataset: str | Path | Dataset, seed: int = 0) -> Dataset:
     if array.dtype == np.uint8:
         return _from_images(path.stem, array, 255.0, seed)
     return _from_points(path.stem, array, seed)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long, not to be entered, or with a zero byte
+        return False
 
 
 @lru_cache(maxsize=8)  # to draw a pool takes a few tenths of a second, and programs make many environments

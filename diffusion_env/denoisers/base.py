@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from diffusion_env.checkpoints import CheckpointError, Header, load_module, load_object, save_object
-from diffusion_env.fields import Bounds, Count, check_fields, from_json
+from diffusion_env.checkpoints import CheckpointError, Header, load_module, load_object, refuse_larger, save_object
+from diffusion_env.fields import Bounds, Count, Depth, Width, check_fields, from_json
 from diffusion_env.samplers.predictions import check_prediction
 from diffusion_env.samplers.schedules import SCHEDULES, NoiseSchedule, make_schedule
-
-_MOST_NUMBERS = 2**20
-"""Components of an event, and training levels, that a file may ask memory for whatever the size of its weights."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +24,11 @@ class NetworkConfig:
     """Of one event."""
     schedule: str
     """Name of the noise schedule."""
-    num_levels: Annotated[int, Bounds(1, _MOST_NUMBERS)]
+    num_levels: Annotated[int, Bounds(1, 2**20)]
     """T, its number of levels."""
-    width: Count
+    width: Width
     """Units (or channels) of each layer."""
-    depth: Count
+    depth: Depth
     """Number of layers (or blocks)."""
     output: str = "v_prediction"
     """What the layers put out."""
@@ -98,10 +94,10 @@ class NetworkDenoiser(nn.Module):
         """
         try:
             config, weights = from_json(NetworkConfig, header.config, "the configuration"), dict(state["weights"])
-            _refuse_oversized(config, weights)
+            refuse_larger(header.config, weights)
             schedule = make_schedule(config.schedule, config.num_levels)
             network = cls(config.shape, schedule, config.width, config.depth, output=config.output)
-        except (TypeError, ValueError, KeyError) as error:
+        except Exception as error:  # what is wrong with a forged header shows in many ways
             raise CheckpointError(
                 f"The denoiser in {path} cannot be built from its file: {error}. Pass a file that "
                 f"{cls.__name__}.save wrote."
@@ -119,17 +115,6 @@ class NetworkDenoiser(nn.Module):
                 "`load_denoiser` reads any kind."
             )
         return cls.from_saved(state, header, path)
-
-
-def _refuse_oversized(config: NetworkConfig, weights: dict[str, Any]) -> None:
-    """Before memory is taken: a layer of so many units has a tensor with a side that long, and each has a tensor."""
-    tensors = [weight for weight in weights.values() if isinstance(weight, Tensor)]
-    longest, count = max((side for t in tensors for side in t.shape), default=0), sum(t.numel() for t in tensors)
-    if config.width > longest or config.depth > len(tensors) or math.prod(config.shape) > max(count, _MOST_NUMBERS):
-        raise ValueError(
-            f"width {config.width}, depth {config.depth} and shape {config.shape} are too large for its {len(tensors)} "
-            f"tensors of {count} numbers with sides up to {longest}"
-        )
 
 
 def _refuse_unnamed(schedule: NoiseSchedule) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
@@ -27,6 +28,11 @@ def denoiser_class(kind: str) -> type[NetworkDenoiser]:
 def shipped_weights(name: str) -> Path:
     """Where the package keeps the network of the data set called ``name`` (the file need not exist)."""
     return Path(__file__).parent / "weights" / f"{name}.safetensors"
+
+
+def shipped_names() -> list[str]:
+    """Names of the data sets whose networks the package brings."""
+    return sorted(path.stem for path in shipped_weights("x").parent.glob("*.safetensors"))
 
 
 def load_denoiser(
@@ -77,10 +83,12 @@ def _checked(denoiser: Callable[[Tensor, Tensor], Tensor]) -> Denoiser:
 
 
 def _weights_path(name: str | Path) -> Path:
-    for path in (shipped_weights(str(name)), with_suffix(name)):
-        if path.is_file():
-            return path
-    shipped = sorted(p.stem for p in shipped_weights("x").parent.glob("*.safetensors"))
+    shipped = shipped_names()
+    if str(name) in shipped:
+        return shipped_weights(str(name))
+    with contextlib.suppress(OSError, ValueError):  # too long, empty, or with a zero byte: no such file
+        if with_suffix(name).is_file():
+            return with_suffix(name)
     raise FileNotFoundError(
         f"No pretrained denoiser for {str(name)!r}: it is neither a file nor one of the shipped {shipped}. "
         "Make one with `ddpm-shortcut pretrain --dataset ... --output ...` and pass its path as denoiser."

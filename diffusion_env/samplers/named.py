@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from diffusion_env.fields import Count, checked
 from diffusion_env.samplers.schedules import NoiseSchedule
 from diffusion_env.samplers.tables import (
     StepTable,
@@ -47,14 +48,18 @@ SAMPLERS: dict[str, Callable[[NoiseSchedule, int], StepTable]] = {
 
 def make_table(sampler: str | StepTable, schedule: NoiseSchedule, num_steps: int) -> StepTable:
     """The table called ``sampler`` with K = ``num_steps`` steps; a `StepTable` passes through if its K agrees."""
+    if not isinstance(sampler, str | StepTable):
+        raise TypeError(
+            f"A sampler is the name of a step table or a StepTable; received {type(sampler).__name__}. Choose one of "
+            f"{sorted(SAMPLERS)}, or make a StepTable of its columns."
+        )
+    num_steps = checked(num_steps, Count, "num_steps")
     if isinstance(sampler, StepTable):
         if sampler.num_steps != num_steps:
             raise ValueError(
-                f"The step table has {sampler.num_steps} rows but num_steps = {num_steps}; give both the same."
+                f"The step table has {sampler.num_steps} steps but num_steps = {num_steps}; give both the same."
             )
         return sampler
     if sampler not in SAMPLERS:
         raise ValueError(f"Unknown sampler {sampler!r}. Choose one of {sorted(SAMPLERS)}, or give a StepTable.")
-    if isinstance(num_steps, bool) or not isinstance(num_steps, int) or num_steps < 1:
-        raise ValueError(f"num_steps must be an integer >= 1; received {num_steps!r}.")
     return SAMPLERS[sampler](started(schedule, num_steps), num_steps)

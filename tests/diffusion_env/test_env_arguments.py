@@ -52,7 +52,7 @@ class TestArguments:
     def test_a_table_is_used_as_it_is(self, ring: Dataset) -> None:
         table = make_table("ddim", make_schedule("linear"), 4)
         assert torch.equal(DDPMShortcutEnv(ring, 4, table).table.x_coef, table.x_coef)
-        with pytest.raises(ValueError, match="4 rows but num_steps = 10"):
+        with pytest.raises(ValueError, match="4 steps but num_steps = 10"):
             DDPMShortcutEnv(ring, sampler=table)
 
     @pytest.mark.parametrize("shape", [(1, 8, 8), (3,), (1,)])

@@ -78,8 +78,8 @@ def test_the_config_builds_the_same_critic(name: str) -> None:
     ("name", "keywords", "error", "words"),
     [
         ("energy", {"gama": 0.3}, ValueError, ["['gama']", "gamma: a finite number >= 0 (0.3)", "body: None or a str"]),
-        ("energy", {"seed": 1}, ValueError, ["['seed']", "width: an integer >= 1 (256)"]),
-        ("energy", {"width": 0}, ValueError, ["width must be an integer >= 1", "received 0"]),
+        ("energy", {"seed": 1}, ValueError, ["['seed']", "width: an integer in [1, 8192] (256)"]),
+        ("energy", {"width": 0}, ValueError, ["width must be an integer in [1, 8192]", "received 0"]),
         ("energy", {"width": "wide"}, TypeError, ["width must be an integer", "'wide'"]),
         ("baseline", {"gamma": 1.0}, ValueError, ["['gamma']", "value_weight: a finite number >= 0 (1.0)"]),
         ("mmd", {"bandwidths": [1.0, -2.0]}, ValueError, ["bandwidths must be", "None or a tuple", "[1.0, -2.0]"]),
@@ -137,4 +137,27 @@ def test_a_critic_of_one_s_own_works_by_name(monkeypatch: pytest.MonkeyPatch, tm
     assert isinstance(load_critic(path), Shifted)
     monkeypatch.delitem(CRITICS, "shifted")
     with pytest.raises(CheckpointError, match="holds a critic 'shifted', which is none of baseline"):
+        load_critic(path)
+
+
+@pytest.mark.parametrize("critic", [3, None, ["energy"], b"energy", EnergyCritic])
+def test_what_is_no_critic_is_refused_in_words(critic: Any) -> None:
+    with pytest.raises(TypeError, match=r"A critic is a name, a path, a Critic or a reward function.*Names: baseline"):
+        make_critic(critic, (2,))
+
+
+@pytest.mark.parametrize("shape", [None, 3, "ab", (2.5,), (0,), (), (10**9, 10**9)])
+def test_what_is_no_shape_is_refused_in_words(shape: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="shape"):
+        make_critic("energy", shape)
+
+
+@pytest.mark.parametrize("name", ["energy", "gradient_penalty", "mmd"])
+@pytest.mark.parametrize("change", [{"width": 8_000}, {"depth": 126}, {"num_features": 10**6}, {"shape": [10**6]}])
+def test_a_header_asks_for_no_larger_network_than_the_file_holds(
+    tmp_path: Path, name: str, change: dict[str, Any]
+) -> None:
+    critic = make_critic(name, (2,), kwargs={} if name == "mmd" else {"width": 8})
+    path = save_object(tmp_path / "c", Header("critic", name, {**critic.config, **change}), critic.state_dict())
+    with pytest.raises(CheckpointError, match=f"{next(iter(change))} is [0-9]*, which is too large for the file"):
         load_critic(path)

@@ -1,6 +1,8 @@
 """A data set: its pools, draws, units, devices and refusals."""
 
 import pickle
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,3 +69,29 @@ def test_a_moved_set_draws_on_its_device(generated):
 def test_a_data_set_of_two_shapes_is_refused():
     with pytest.raises(ValueError, match=r"shape \(2,\) and held-out points of shape \(3,\)"):
         Dataset("mine", torch.zeros(10, 2), torch.zeros(5, 3), torch.zeros(2), 1.0)
+
+
+@pytest.mark.parametrize("part", ["train", "held_out"])
+def test_points_that_are_not_finite_are_refused(part: str) -> None:
+    points: dict[str, Any] = {"train": torch.zeros(20, 2), "held_out": torch.zeros(10, 2)}
+    sound = Dataset("own", points["train"], points["held_out"], torch.zeros(2), 1.0)
+    points[part][3, 1] = torch.nan
+    with pytest.raises(ValueError, match=r"'own' holds 1 (training|held-out) points with values that are NaN"):
+        replace(sound, **points)
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"train": [[1.0, 2.0]]}, TypeError),
+        ({"train": torch.zeros(5)}, ValueError),
+        ({"train": torch.zeros(0, 2)}, ValueError),
+        ({"train": torch.zeros(5, 2, dtype=torch.float64)}, ValueError),
+        ({"scale": 0.0}, ValueError),
+        ({"scale": "1"}, TypeError),
+        ({"name": None}, TypeError),
+    ],
+)
+def test_fields_of_another_type_are_refused_by_name(change: dict[str, Any], error: type[Exception]) -> None:
+    with pytest.raises(error, match="Dataset"):
+        replace(Dataset("own", torch.zeros(5, 2), torch.zeros(5, 2), torch.zeros(2), 1.0), **change)

@@ -1,5 +1,7 @@
 """Data sets by name: fixed constants, one law for all pools, seeds, image sets, unknown names."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -59,3 +61,15 @@ def test_the_known_names_are_those_of_both_tables():
 def test_unknown_name_lists_the_known_ones():
     with pytest.raises(ValueError, match=r"'swis_roll' is neither.*swiss_roll, moons.*digits.*folder of images"):
         load_dataset("swis_roll")
+
+
+@pytest.mark.parametrize("dataset", [None, [1.0], b"moons", np.zeros((50, 2)), torch.zeros(50, 2), 3])
+def test_what_is_no_data_set_is_refused_in_words(dataset: Any) -> None:
+    with pytest.raises(TypeError, match=rf"is a name, a path or a Dataset; received {type(dataset).__name__}"):
+        load_dataset(dataset)
+
+
+@pytest.mark.parametrize("dataset", ["", "a\0b", "x" * 5_000])
+def test_a_name_that_no_path_can_have_is_an_unknown_name(dataset: str) -> None:
+    with pytest.raises(ValueError, match="neither a known name nor an existing path"):
+        load_dataset(dataset)

@@ -113,3 +113,9 @@ def test_shipped_networks_sample_their_data(name: str) -> None:
     few, many = distance(denoiser, 4), distance(denoiser, 100)
     assert many < 0.075 and many < 0.8 * few
     assert distance(EpsMLP((2,), denoiser.schedule), 10) > 2 * many  # negative control: untrained
+
+
+@pytest.mark.parametrize("denoiser", ["", "a\0b", "x" * 5_000, "../moons"])
+def test_a_name_that_no_file_has_lists_the_shipped_ones(denoiser: str) -> None:
+    with pytest.raises(FileNotFoundError, match=r"neither a file nor one of the shipped .*'moons'"):
+        load_denoiser(denoiser, "moons", (2,))

@@ -168,11 +168,10 @@ def test_every_update_is_reported(world):
     assert all(loss.shape == () and not loss.requires_grad and math.isfinite(loss) for _, loss in seen)
 
 
-@pytest.mark.parametrize("broken", [1e30, math.nan])
-def test_a_loss_that_is_not_finite_stops_with_a_message(world, broken):
-    bad = replace(world, train=torch.full((100, 2), broken))
+def test_a_loss_that_is_not_finite_stops_with_a_message(world):
+    bad = replace(world, train=torch.full((100, 2), 1e30))
     seen = []
-    with pytest.raises(FloatingPointError, match=r"became (inf|nan) at update 0\. Lower learning_rate, or look for"):
+    with pytest.raises(FloatingPointError, match=r"became inf at update 0\. Lower learning_rate, or look for"):
         pretrain(bad, SHORT, on_update=lambda i, _: seen.append(i))
     assert seen == []
 

@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -205,10 +206,28 @@ def test_samples_that_are_not_finite_are_refused(roll):
         evaluate(diverged, roll, SMALL)
 
 
-@pytest.mark.parametrize("change", [{"seeds": ()}, {"num_samples": 1}, {"w1_samples": 0}, {"sample_batch": 0}])
-def test_an_empty_protocol_is_refused(change):
-    with pytest.raises(ValueError, match="at least one seed and every number of points at least 2"):
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"seeds": ()}, ValueError, "at least one seed"),
+        ({"seeds": [-1]}, ValueError, "seeds must be a tuple, each entry an integer in .*received .-1."),
+        ({"num_samples": 1}, ValueError, "num_samples must be an integer in .2, .* received 1"),
+        ({"w1_samples": 0}, ValueError, "w1_samples must be an integer >= 2; received 0"),
+        ({"sample_batch": "0"}, TypeError, "sample_batch must be an integer >= 2; received '0'"),
+        ({"num_projections": torch.tensor(3)}, TypeError, "num_projections must be an integer >= 1; received tensor"),
+        ({"support_radius": float("nan")}, ValueError, "support_radius must be None or a finite number > 0"),
+    ],
+)
+def test_a_wrong_protocol_is_refused(change, error, message):
+    with pytest.raises(error, match=message):
         EvaluationConfig(**change)
+
+
+def test_numbers_of_numpy_are_numbers():
+    given: dict[str, Any] = {"seeds": (np.int64(1),), "num_samples": np.int32(5), "support_radius": np.float32(0.5)}
+    config = EvaluationConfig(**given)
+    assert config == EvaluationConfig(seeds=(1,), num_samples=5, support_radius=0.5)
+    assert type(config.seeds[0]) is type(config.num_samples) is int
 
 
 @pytest.mark.gpu

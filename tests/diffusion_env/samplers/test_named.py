@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ def test_named_samplers_reach_beyond_the_start_only_for_want_of_levels() -> None
 def test_a_step_table_passes_through() -> None:
     table = ddim(LINEAR, [500, 20])
     assert make_table(table, COSINE, 2) is table
-    with pytest.raises(ValueError, match=r"2 rows but num_steps = 3"):
+    with pytest.raises(ValueError, match=r"2 steps but num_steps = 3"):
         make_table(table, COSINE, 3)
 
 
@@ -64,7 +65,7 @@ def test_a_step_table_passes_through() -> None:
     ],
 )
 def test_what_names_no_table_is_refused(call: Callable[[], StepTable], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         call()
 
 
@@ -87,3 +88,13 @@ def test_every_sampler_works_on_other_paths_or_says_why_not(path: str) -> None:
     for sampler in set(SAMPLERS) - set(EVERY_PATH):
         with pytest.raises(ValueError, match=rf"The sampler '{sampler}' is defined by the betas .* Use 'ddpm'"):
             make_table(sampler, make_schedule(path), 10)
+
+
+@pytest.mark.parametrize("sampler", [None, 3, ["ddpm"], b"ddpm"])
+def test_what_is_no_sampler_is_refused_in_words(sampler: Any) -> None:
+    with pytest.raises(TypeError, match=rf"or a StepTable; received {type(sampler).__name__}.*'ddpm'"):
+        make_table(sampler, make_schedule("cosine"), 3)
+
+
+def test_numbers_of_numpy_count_steps() -> None:
+    assert make_table("ddpm", make_schedule("cosine"), np.int64(3)).num_steps == 3  # type: ignore[arg-type]
