@@ -6,6 +6,7 @@ The parser is made of the dataclasses in `agents.commands.options`; what a subco
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import shlex
 import shutil
@@ -31,6 +32,8 @@ from agents.commands.options import (
 
 DESCRIPTION = "Few-step diffusion samplers, fine-tuned by reinforcement learning with a learned critic."
 USAGE_ERROR, INTERRUPTED = 2, 130
+OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "Storage size calculation overflowed")
+"""Parts of torch's messages."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,6 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Bad input ends with one paragraph on stderr and code 2; only a fault of the program shows a traceback.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a locale without these letters shows ? for them
+            stream.reconfigure(errors="replace")
     try:
         options = parse(arguments)
         run = import_module(f"agents.commands.{type(options).__name__.lower()}").run
@@ -49,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if not _is_bad_input(error):
             raise
-        print(_paragraph(f"Error: {error}"), file=sys.stderr)
+        print(_paragraph(f"Error: {_reason(error)}"), file=sys.stderr)
         return USAGE_ERROR
     return 0
 
@@ -83,8 +89,28 @@ def _algo(argv: Sequence[str]) -> str:
 
 def _is_bad_input(error: Exception) -> bool:
     from diffusion_env.checkpoints import CheckpointError
+    from diffusion_env.fields import FieldTypeError
 
-    return isinstance(error, (ValueError, OSError, ImportError, FloatingPointError, CheckpointError))
+    kinds = (ValueError, FieldTypeError, OSError, ImportError, FloatingPointError, MemoryError, CheckpointError)
+    return isinstance(error, kinds) or _is_allocation(error)
+
+
+def _is_allocation(error: Exception) -> bool:
+    """Whether torch had no memory: an error of its own on an accelerator, a RuntimeError on the CPU."""
+    text = str(error)
+    return isinstance(error, RuntimeError) and any(part in text for part in OUT_OF_MEMORY)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, MemoryError) or _is_allocation(error):
+        first = (str(error).splitlines() or [""])[0]
+        return (
+            f"The memory is not enough ({first or 'no details'}). Use fewer environments (--num-envs), samples, steps "
+            "or units of the networks."
+        )
+    if isinstance(error, OSError) and error.strerror and error.filename is None:
+        return f"A file could not be written or read ({error.strerror}). Free space on the disk, or choose another."
+    return str(error)
 
 
 def _paragraph(text: str) -> str:

@@ -19,8 +19,10 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from agents.algorithms.entry import OwnEntry
 from agents.algorithms.presets import AGENTS, PRESETS
 from agents.core.algorithm import Changes, Entry
+from agents.core.headers import named_paths
 from agents.core.ipm_agent import IPMAgent
 from agents.runs.callbacks import CHECKPOINT
+from agents.runs.folder import typed_paths
 from agents.runs.function import FunctionEntry
 from agents.runs.untouched import Untouched
 from agents.sb3.entry import SB3Entry
@@ -61,17 +63,26 @@ def load_agent(
     algorithms: Iterable[str | type | Callable[..., Any]] = (),
     env_kwargs: Changes | None = None,
     tensorboard_log: str | Path | None = None,
+    trust_paths: bool = False,
 ) -> Any:
     """The `Algorithm` saved at ``path``, a file or the folder of a run, ready to sample or to go on with ``resume``.
 
     ``algorithms``: your own, which the file may hold: classes, functions, or their "module:name". A name in the file
     that is neither one of ours nor among them is never imported. ``env_kwargs``: keywords of the task to replace;
-    those that were objects (a Dataset, a Critic) must be given again.
+    those that were objects (a Dataset, a Critic) must be given again. ``trust_paths``: read the data set, network and
+    critic at the paths that the file names. Without it they must be given again, except in the folder of a run, whose
+    config.json names the same paths: it holds the command line that the run was made with, so load no such folder of
+    somebody you do not trust.
 
     Raises CheckpointError for a file that holds no algorithm, or one that is not known here.
     """
-    path = Path(path) / CHECKPOINT if Path(path).is_dir() else path
-    name = load_object(path, "agent")[1].name
+    folder = Path(path) if Path(path).is_dir() else None
+    path = path if folder is None else folder / CHECKPOINT
+    header = load_object(path, "agent")[1]
+    name = header.name
+    paths = named_paths(header.extra.get("env_kwargs", header.extra.get("task")))
+    typed = set() if folder is None else typed_paths(folder)
+    env_kwargs = {key: one for key, one in paths.items() if trust_paths or (key, one) in typed} | dict(env_kwargs or {})
     if name in NAMES:
         return find(name).load(path, str(device), env_kwargs, tensorboard_log)
     given = [find(one) for one in algorithms]

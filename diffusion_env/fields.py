@@ -43,6 +43,10 @@ class Bounds:
         return f" in {'(' if self.open_low else '['}{low}, {high}{')' if self.open_high else ']'}"
 
 
+class FieldTypeError(TypeError):
+    """A value of another type than its annotation says: a fault of who gave it, not of the program."""
+
+
 @dataclass(frozen=True)
 class OrObject:
     """In ``Annotated[str, OrObject("a Dataset")]``: besides a string, a path or an object of some class of its own.
@@ -98,7 +102,7 @@ def from_json(kind: type[Config], content: Any, what: str) -> Config:
     not ``kind``'s, lacks one without a default, or holds a value that `check_fields` refuses.
     """
     if not isinstance(content, Mapping):
-        raise TypeError(f"{what} must be a dict of the fields of {kind.__name__}; received {_short(content)}.")
+        raise FieldTypeError(f"{what} must be a dict of the fields of {kind.__name__}; received {_short(content)}.")
     annotations = _annotations(kind)
     needed = {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}  # type: ignore[arg-type]
     unknown, missing = sorted(map(str, set(content) - set(annotations))), sorted(needed - set(content))
@@ -126,7 +130,7 @@ def checked(value: Any, annotation: Any, name: str) -> Any:
     found = _converted(value, annotation, mismatch, reasons)
     if found is not mismatch:
         return found
-    kind = ValueError if reasons else TypeError
+    kind = ValueError if reasons else FieldTypeError
     raise kind(f"{name} must be {describe(annotation)}; received {_short(value)}.")
 
 

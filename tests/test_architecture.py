@@ -49,7 +49,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "diffusion_env.denoisers": ("base", "mlp mixture", "loading", "pretraining"),
     "agents": ("core", "algorithms", "runs", "sb3", "zoo", "tuning", "commands", "cli"),
     "agents.core": (
-        "task spaces config ranks sanity shapes value policy",
+        "task spaces config ranks sanity shapes value policy headers",
         "advantages losses optimization rollout",
         "diagnostics learning persistence",
         "ipm_agent algorithm",

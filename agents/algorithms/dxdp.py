@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from agents.algorithms.config import DxDPConfig
+from agents.core.diagnostics import refuse_without_gradient
 from agents.core.ipm_agent import IPMAgent
 from agents.core.losses import Loss, velocity_cost
 from agents.core.rollout import Trajectories
@@ -30,8 +31,9 @@ class DxDP(IPMAgent):
     config: DxDPConfig
 
     def check(self) -> None:
-        """As `IPMAgent.check`; ValueError too where the entropy of steps without noise is asked for."""
+        """As `IPMAgent.check`; ValueError too for the entropy of steps without noise, or a reward without gradient."""
         super().check()
+        refuse_without_gradient(self.critic, self.dataset.train[:2], type(self).__name__)
         if self.config.entropy_coef > 0 and self.policy.noiseless_steps:
             raise ValueError(
                 f"entropy_coef > 0 needs noise in every step, but the sampler {self.envs.table.name!r} has std 0 at "

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from agents.algorithms.config import PathwiseConfig
+from agents.core.diagnostics import refuse_without_gradient
 from agents.core.ipm_agent import IPMAgent
 from agents.core.losses import Loss
 from agents.core.rollout import Trajectories
@@ -30,6 +31,11 @@ class Pathwise(IPMAgent):
     config: PathwiseConfig
     needs_density = False
     uses_value = False
+
+    def check(self) -> None:
+        """As `IPMAgent.check`; ValueError too where the reward has no gradient."""
+        super().check()
+        refuse_without_gradient(self.critic, self.dataset.train[:2], type(self).__name__)
 
     def policy_loss(self, batch: Trajectories, advantage: Tensor | None, first: bool) -> Loss:
         """- mean f(x[K]) of n fresh chains, plus the KL penalty at the states they visit."""

@@ -28,7 +28,7 @@ def run(options: Evaluate, command: str) -> None:
 
 def _trained(options: Evaluate) -> tuple[list[Row], Row]:
     assert options.checkpoint is not None
-    algorithm = loaded(options.checkpoint, options.task.device, options.algo)
+    algorithm = loaded(options.checkpoint, options.task.device, options.algo, options.trust_paths)
     ours = trained_row(algorithm, options.evaluation)
     if options.samplers is None:
         return [ours], measured_floor(algorithm.dataset, options.evaluation)
@@ -41,7 +41,8 @@ def _untouched(options: Evaluate) -> tuple[list[Row], Row]:
     return untouched_rows(options.task, samplers, options.evaluation, options.threads)
 
 
-def loaded(path: Path, device: str, algo: str | None) -> Algorithm:
+def loaded(path: Path, device: str, algo: str | None, trust_paths: bool) -> Algorithm:
     """The algorithm of a file, or of the folder of its run; ``algo`` is the user's own, FILE:NAME."""
-    found: Algorithm = load_agent(path, usable_device(device), () if algo is None else (algo,))
+    given = () if algo is None else (algo,)
+    found: Algorithm = load_agent(path, usable_device(device), given, trust_paths=trust_paths)
     return found

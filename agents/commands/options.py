@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -14,11 +15,13 @@ from agents.algorithms.config import PolicyGradientConfig
 from agents.algorithms.presets import PRESETS
 from agents.core.task import Conditions, Task, named_values
 from diffusion_env.config import EvaluationConfig, PretrainConfig
+from diffusion_env.fields import Bounds, Count, Seed, check_fields
 
 TOTAL_TIMESTEPS = 4_000_000
 """Environment steps of the demo's training, and of ``train`` unless told: about 90 s on one core."""
 BASELINES = ("ddpm-1000", "ddpm-100", "ddpm-10", "ddim-10")
 
+Threads = Annotated[int, Bounds(1, 1024)]
 Flat = arg(name="")  # options of a nested configuration without its name in front
 Values = tuple[str, ...]
 
@@ -59,16 +62,24 @@ def default_algorithm(algo: str) -> Any:
     return getattr(find(algo), "config", NoFlags())
 
 
-def _refuse_below_one(options: object, *names: str) -> None:
-    """ValueError before a folder is made, rather than after."""
-    for name in names:
-        if getattr(options, name) < 1:
-            flag = name.replace("_", "-")
-            raise ValueError(f"--{flag} must be an integer >= 1; received {getattr(options, name)}.")
+def _with_flag(text: str, command: str) -> str:
+    """The text of an error with ``Command.some_field`` written --some-field."""
+    return re.sub(rf"\b{command}\.(\w+)", lambda found: "--" + found[1].replace("_", "-"), text)
+
+
+class Checked:
+    """A subcommand whose options are checked against their annotations, before anything is made."""
+
+    def __post_init__(self) -> None:
+        """ValueError that names the option, what is allowed and what was received."""
+        try:
+            check_fields(self)
+        except (TypeError, ValueError) as error:
+            raise ValueError(_with_flag(str(error), type(self).__name__)) from error
 
 
 @dataclass(frozen=True)
-class Demo:
+class Demo(Checked):
     """Fine-tune the shipped swiss-roll DDPM to ten steps with SFT-PG, and compare with the untouched network.
 
     Prints a table and writes samples.png, curve.png, result.json and a run folder. A demo that is there already is
@@ -78,13 +89,13 @@ class Demo:
     output: Path = Path("runs/demo")
     """Folder to write."""
     task: Annotated[Task, Flat] = field(default_factory=Task)
-    total_timesteps: int = TOTAL_TIMESTEPS
+    total_timesteps: Count = TOTAL_TIMESTEPS
     """Environment steps of the training."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the training."""
     samplers: tuple[str, ...] = BASELINES
     """Samplers of the untouched network to compare with, NAME-STEPS."""
-    measure_every: int = 40
+    measure_every: Count = 40
     """Iterations between two points of the learning curve."""
     parallel: bool = True
     """Whether the untouched samplers are measured by a second process while the first one trains."""
@@ -93,12 +104,9 @@ class Demo:
     algorithm: Annotated[PolicyGradientConfig, Flat] = field(default_factory=PolicyGradientConfig)
     evaluation: Annotated[EvaluationConfig, Flat] = field(default_factory=EvaluationConfig)
 
-    def __post_init__(self) -> None:
-        _refuse_below_one(self, "total_timesteps", "measure_every")
-
 
 @dataclass(frozen=True)
-class Pretrain:
+class Pretrain(Checked):
     """Pretrain a denoiser on a data set; this is also how the shipped weights were made."""
 
     output: Path
@@ -107,36 +115,36 @@ class Pretrain:
     """A named data set, or a path to a .npz file or a folder of images."""
     progress_bar: bool = True
     """Whether a progress bar shows the loss."""
-    threads: int = 1
+    threads: Threads = 1
     """Torch threads; more than one slows small networks where cores are shared."""
     config: Annotated[PretrainConfig, Flat] = field(default_factory=PretrainConfig)
 
 
 @dataclass(frozen=True)
-class Train:
+class Train(Checked):
     """Fine-tune a few-step sampler; watch it with `tensorboard --logdir runs`.
 
     --algo chooses the algorithm and where its options start; `train --algo NAME --help` shows them.
     """
 
     task: Annotated[Task, Flat] = field(default_factory=Task)
-    total_timesteps: int = TOTAL_TIMESTEPS
+    total_timesteps: Count = TOTAL_TIMESTEPS
     """Environment steps, num_envs * num_steps a rollout."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of everything."""
     output: Path | None = None
     """Folder of the run; None takes the next free runs/ALGO-DATASET-K-N. A run is never written over another."""
     resume: Path | None = None
     """Folder of an interrupted run to continue exactly, with all its own options; give none but --algo FILE:NAME."""
-    measure_every: int = 40
+    measure_every: Count = 40
     """Iterations between two measurements of SW2; an iteration ends with a training of the sampler."""
-    measure_samples: int = 10_000
+    measure_samples: Annotated[int, Bounds(2, 2**24)] = 10_000
     """Samples per measurement."""
-    checkpoint_every: int = 50
+    checkpoint_every: Count = 50
     """Iterations between two checkpoints."""
-    log_interval: int = 10
+    log_interval: Count = 10
     """Iterations between two lines of metrics."""
-    threads: int = 1
+    threads: Threads = 1
     """Torch threads; more than one slows small networks where cores are shared."""
     progress_bar: bool = True
     """Whether a progress bar shows the current SW2."""
@@ -152,12 +160,9 @@ class Train:
         """Hyper-parameters: what the flags say, and --set over it."""
         return {**asdict(self.algorithm), **named_values(self.set, "--set")}
 
-    def __post_init__(self) -> None:
-        _refuse_below_one(self, "total_timesteps", "measure_every", "checkpoint_every", "log_interval", "threads")
-
 
 @dataclass(frozen=True)
-class Evaluate:
+class Evaluate(Checked):
     """Measure a trained sampler, or samplers of the untouched network, with the floor of fresh data beside them."""
 
     checkpoint: Path | None = None
@@ -166,16 +171,19 @@ class Evaluate:
     """Samplers of the untouched network, NAME-STEPS; None takes the usual four unless there is a checkpoint."""
     algo: str | None = None
     """Your own algorithm that the checkpoint holds, FILE:NAME."""
+    trust_paths: bool = False
+    """Whether the data set, network and critic at the paths that a checkpoint file names are read. The folder of a run
+    that you made needs no such word."""
     task: Annotated[Task, Flat] = field(default_factory=Task)
     """Without a checkpoint: data set and network of the samplers."""
     output: Path | None = None
     """JSON file to write, with every value of every seed."""
-    threads: int = 1
+    threads: Threads = 1
     """Torch threads."""
     evaluation: Annotated[EvaluationConfig, Flat] = field(default_factory=EvaluationConfig)
 
     def __post_init__(self) -> None:
-        _refuse_below_one(self, "threads")
+        super().__post_init__()
         used = ("device",) if self.checkpoint is not None else ("device", "dataset", "denoiser")
         default = Task()
         given = [f.name for f in fields(Task) if getattr(self.task, f.name) != getattr(default, f.name)]
@@ -185,7 +193,7 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
-class Sample:
+class Sample(Checked):
     """Draw samples from a trained sampler into a .npz file, in data units, under the name x."""
 
     checkpoint: Path
@@ -194,18 +202,21 @@ class Sample:
     """File to write, .npz."""
     algo: str | None = None
     """Your own algorithm that the checkpoint holds, FILE:NAME."""
-    n: int = 10_000
+    trust_paths: bool = False
+    """Whether the data set, network and critic at the paths that a checkpoint file names are read. The folder of a run
+    that you made needs no such word."""
+    n: Annotated[int, Bounds(1, 2**30)] = 10_000
     """Number of samples."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the samples."""
     device: str = "cpu"
     """Torch device."""
-    threads: int = 1
+    threads: Threads = 1
     """Torch threads."""
 
 
 @dataclass(frozen=True)
-class Tune:
+class Tune(Checked):
     """Tune an algorithm's hyper-parameters with optuna (pip install 'ddpm-shortcut[tune]').
 
     The preset is the first trial. The same command again continues an interrupted study.
@@ -215,32 +226,27 @@ class Tune:
     """An algorithm of `train`, or your own, FILE:NAME."""
     dataset: tuple[str, ...] = ("swiss_roll",)
     """Named data sets, or a path to a .npz file or a folder of images (with --denoiser): each trial trains on all."""
-    num_steps: tuple[int, ...] = (10,)
+    num_steps: tuple[Count, ...] = (10,)
     """K, denoising steps: each trial trains samplers of every one of these."""
     conditions: Annotated[Conditions, Flat] = field(default_factory=Conditions)
-    trials: int = 20
+    trials: Count = 20
     """Trials in all, those of an interrupted study included."""
-    total_timesteps: int = 500_000
+    total_timesteps: Count = 500_000
     """Environment steps of each training."""
     fix: Annotated[Values, arg(metavar="[NAME=VALUE ...]")] = ()
     """Hyper-parameters that replace the preset's and are not tuned, such as n_critic=1."""
-    seeds: tuple[int, ...] = (1_000, 1_001)
+    seeds: tuple[Seed, ...] = (1_000, 1_001)
     """Tuning seeds, 1000 ... 9999: each trial trains with every one, and no reported run may use them."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of optuna's choices."""
-    num_samples: int = 10_000
+    num_samples: Annotated[int, Bounds(2, 2**24)] = 10_000
     """Samples that SW2 is measured on, per training, on points of their own."""
     output: Path | None = None
     """Folder of the study; None takes runs/tune-ALGO-DATASET-K."""
-    processes: int = 1
+    processes: Count = 1
     """Trials at a time, each in a process of its own if there are several."""
-    threads: int = 1
+    threads: Threads = 1
     """Torch threads; more than one slows small networks where cores are shared."""
-
-    def __post_init__(self) -> None:
-        _refuse_below_one(self, "trials", "total_timesteps", "processes", "threads")
-        if self.conditions.num_envs < 1:
-            raise ValueError(f"--num-envs must be an integer >= 1; received {self.conditions.num_envs}.")
 
     @property
     def tasks(self) -> tuple[Task, ...]:

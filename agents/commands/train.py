@@ -16,6 +16,8 @@ from agents.runs.callbacks import Checkpoint, SamplerEvaluation, SamplerProgress
 from agents.runs.folder import RunFolder, located, next_folder
 from agents.zoo import NAMES, find, load_agent
 from diffusion_env.assembly import usable_device
+from diffusion_env.config import EvaluationConfig
+from diffusion_env.evaluation.protocol import draw_fresh
 
 
 def run(options: Train, command: str) -> None:
@@ -27,6 +29,7 @@ def run(options: Train, command: str) -> None:
     entry, changes = find(options.algo), options.changes
     options = replace(options, task=located(options.task))
     algorithm = entry.make(options.task, options.seed, changes)
+    check_points(options, algorithm)
     output = options.output or next_folder("runs", f"{entry.name}-{algorithm.dataset.name}-{options.task.num_steps}")
     folder = RunFolder.create(output, run_config(options, command))
     algorithm.set_logger(folder.logger())
@@ -55,7 +58,7 @@ def resume(options: Train) -> None:
         )
     torch.set_num_threads(recorded.threads)
     given = () if recorded.algo in NAMES else (options.algo,)
-    algorithm: Algorithm = load_agent(folder.checkpoint, usable_device(recorded.task.device), given)
+    algorithm: Algorithm = load_agent(folder.path, usable_device(recorded.task.device), given)
     algorithm.set_logger(folder.logger(algorithm.num_timesteps))
     print(f"Continuing {folder.path} at {algorithm.num_timesteps:,} environment steps.")
     evaluation = watched(recorded, algorithm)
@@ -90,6 +93,11 @@ def _as_flags(algo: str, recorded: dict[str, Any]) -> Any:
     """The typed options of an own algorithm, which the checkpoint holds for any other."""
     default = default_algorithm(algo) if algo in NAMES else None
     return recorded if default is None else type(default)(**recorded)
+
+
+def check_points(options: Train, algorithm: Algorithm) -> None:
+    """ValueError, before a folder is made, where the data set has too few points to measure on."""
+    draw_fresh(algorithm.dataset, EvaluationConfig(num_samples=options.measure_samples, seeds=(0,)), 0)
 
 
 def watched(options: Train, algorithm: Algorithm) -> SamplerEvaluation:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from diffusion_env.fields import Count, Decay, Positive, Weight, check_fields
+from diffusion_env.fields import Count, Decay, Depth, Positive, Weight, Width, check_fields
 
 Schedule = Literal["constant", "linear"]
 Std = Literal["fixed", "learned"]
@@ -49,9 +49,9 @@ class AgentConfig:
     """The step table's standard deviations are raised to at least this, in network units; 0 leaves them."""
     value_loss_weight: Weight = 1.0
     """Weight of the value error in the critic's loss, for critics that want it as their penalty ("baseline")."""
-    value_width: Count = 128
+    value_width: Width = 128
     """Units in each hidden layer of the value function."""
-    value_depth: Count = 2
+    value_depth: Depth = 2
     """Hidden layers of the value function."""
 
     def __post_init__(self) -> None:

@@ -31,6 +31,23 @@ def kl_to_pretrained(policy: DenoisingPolicy, pretrained: DenoisingPolicy, xs: T
     return {**per_step, "train/kl_to_pretrained": float(kl.sum())}
 
 
+def refuse_without_gradient(critic: Critic, x: Tensor, who: str) -> None:
+    """ValueError, for the algorithm called ``who``, where the scores of the events ``x`` (n, *shape) have no gradient
+    with respect to them."""
+    with torch.inference_mode(False), torch.enable_grad():
+        x = x.detach().clone().requires_grad_()
+        try:
+            (gradient,) = torch.autograd.grad(critic(x).sum(), x, allow_unused=True)
+        except RuntimeError:  # of autograd: nothing requires a gradient, or numpy was asked for one
+            gradient = None
+    if gradient is None:
+        raise ValueError(
+            f"{who} follows the gradient of the reward, and autograd finds none through the critic {critic.name!r}. "
+            "Write the reward in operations of torch that have a gradient (no detach, no numpy, no comparisons), or "
+            "take an algorithm that needs none, such as sft_pg."
+        )
+
+
 @torch.no_grad()
 def critic_diagnostics(critic: Critic, data: Dataset, x0: Tensor, seed: int) -> dict[str, float]:
     """The critic on data that it never saw, against samples ``x0`` (B, *shape), and its slope; ``seed`` draws the data.

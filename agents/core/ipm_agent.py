@@ -33,7 +33,7 @@ from agents.core.optimization import decayed, descend, refuse_non_finite, set_le
 from agents.core.policy import DenoisingPolicy, all_steps
 from agents.core.ranks import Ranks
 from agents.core.rollout import Trajectories, collect, concatenated, make_envs, required_denoiser
-from agents.core.sanity import SanityChecks
+from agents.core.sanity import SanityChecks, with_warning
 from agents.core.task import Task
 from agents.core.value import ValueNet
 from diffusion_env import ENV_ID
@@ -41,6 +41,7 @@ from diffusion_env.critics import Critic
 from diffusion_env.critics.base import Penalty
 from diffusion_env.data.dataset import Dataset
 from diffusion_env.evaluation.protocol import EvaluationConfig, evaluate
+from diffusion_env.fields import Count, Seed, checked
 from diffusion_env.samplers.law import GaussianStep
 from diffusion_env.samplers.walk import sample
 from diffusion_env.vector_env import DDPMShortcutVectorEnv
@@ -94,6 +95,7 @@ class IPMAgent:
                 f"{type(self).__name__} has no loss on theta. Write policy_loss(self, batch, advantage, first), or "
                 "iterate(self) for another order altogether."
             )
+        num_envs, seed = checked(num_envs, Count, "num_envs"), checked(seed, Seed | None, "seed")
         self.config = checked_config(config, self.config_class, type(self).__name__) or self.default_config()
         self.env_id, self.num_envs, self.device = env_id, num_envs, torch.device(device)
         self.env_kwargs = dict(env_kwargs or {})
@@ -415,9 +417,11 @@ class IPMAgent:
         return self.policy.action(x, x_next, k).numpy(force=True), None
 
     def sample(self, n: int, seed: int | None = None) -> Tensor:
-        """n samples (n, *shape) in data units, on the agent's device; ``seed`` None goes on with the agent's own."""
+        """n samples (n, *shape) in data units, on the agent's device; ``seed`` None goes on with the agent's own.
+        RuntimeWarning where some are not finite."""
+        n, seed = checked(n, Count, "n"), checked(seed, Seed | None, "seed")
         generator = self.sample_generator if seed is None else torch.Generator(self.device).manual_seed(seed)
-        return self.sample_with(n, generator)
+        return with_warning(self.sample_with(n, generator))
 
     def sample_with(self, n: int, generator: torch.Generator) -> Tensor:
         """n samples (n, *shape) in data units from the noise of ``generator``."""
@@ -442,13 +446,15 @@ class IPMAgent:
         env_kwargs: Mapping[str, Any] | None = None,
         tensorboard_log: str | Path | None = None,
         device: str | torch.device = "cpu",
+        trust_paths: bool = False,
     ) -> Self:
         """The agent that ``save`` wrote, ready to sample or to go on learning exactly where it was.
 
-        ``env_kwargs`` replaces keywords; those that were objects (a Dataset, a Critic) must be given again.
-        Raises CheckpointError for a file that is not such an agent.
+        ``env_kwargs`` replaces keywords; those that were objects (a Dataset, a Critic), and paths unless
+        ``trust_paths``, must be given again: see `agents.core.headers`. Raises CheckpointError for a file that is not
+        such an agent.
         """
-        return persistence.load_agent(cls, path, env_kwargs, tensorboard_log, device)
+        return persistence.load_agent(cls, path, env_kwargs, tensorboard_log, device, trust_paths)
 
     # --- what stable-baselines3's callbacks look for -------------------------------------------------------------
 

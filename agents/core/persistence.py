@@ -10,9 +10,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
-import gymnasium as gym
 import torch
 
+from agents.core.headers import AgentRecord, check_env_id, check_sizes, refuse_paths, stored
 from diffusion_env.checkpoints import CheckpointError, Header, load_module, load_object, load_optimizer, save_object
 from diffusion_env.fields import from_json
 
@@ -37,6 +37,7 @@ def load_agent(
     env_kwargs: Mapping[str, Any] | None,
     tensorboard_log: str | Path | None,
     device: str | torch.device,
+    trust_paths: bool = False,
 ) -> A:
     """The agent of ``cls`` saved at ``path``; CheckpointError for a file that holds anything else.
 
@@ -53,17 +54,18 @@ def load_agent(
         config = from_json(agent_class.config_class, header.config, f"the configuration in {path}")
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{error} Load it with the class and the version that saved it.") from error
-    saved = header.extra
-    if not {"env_id", "num_envs", "env_kwargs", "env_objects", "seed"} <= saved.keys():
-        raise CheckpointError(f"The header of {path} has only {sorted(saved)}: no agent's `save` wrote it.")
-    if not isinstance(saved["env_id"], str) or saved["env_id"] not in gym.registry:
-        raise CheckpointError(
-            f"{path} was trained in the environment {saved['env_id']!r}, which is not registered here, and a file "
-            "never makes us import what it names. Import the package that registers it first, and give the id without "
-            "'module:'."
-        )
+    saved = stored(AgentRecord, header.extra, path)
+    check_env_id(saved.env_id, path)
+    check_sizes([header.config, header.extra], state, path)
+    if not trust_paths:
+        refuse_paths(saved.env_kwargs, env_kwargs, path)
     world = saved_env_kwargs(header, env_kwargs, path)
-    agent = agent_class(saved["env_id"], config, saved["num_envs"], world, saved["seed"], tensorboard_log, device)
+    try:
+        agent = agent_class(saved.env_id, config, saved.num_envs, world, saved.seed, tensorboard_log, device)
+    except CheckpointError:
+        raise
+    except Exception as error:  # what is wrong with a forged header shows in many ways
+        raise CheckpointError(f"The agent in {path} cannot be made from its header: {error}") from error
     restore_agent(agent, state, path)
     loaded: A = agent
     return loaded
@@ -109,7 +111,7 @@ def restore_agent(agent: Any, state: Any, path: str | Path) -> None:
         for generator, saved in zip((agent.generator, agent.sample_generator), state["generators"], strict=True):
             generator.set_state(saved.cpu())
         agent.num_timesteps, agent.iteration, agent.total_timesteps = state["counters"]
-    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except Exception as error:  # what is wrong with a forged state shows in many ways
         raise CheckpointError(
             f"{path} does not fit this agent ({error}). It was saved with another data shape, number of steps or "
             "network; load it with the env_kwargs it was trained with."

@@ -9,6 +9,8 @@ import warnings
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from torch import Tensor
+
 
 class Limit(NamedTuple):
     """What one metric must stay within."""
@@ -65,6 +67,19 @@ LIMITS: dict[str, Limit] = {
         "the critic scores its training data above data it never saw: it memorises. Use more data or a smaller critic",
     ),
 }
+
+
+def with_warning(samples: Tensor) -> Tensor:
+    """``samples`` (n, *shape) as they are; RuntimeWarning where some of them are not finite."""
+    bad = int((~samples.flatten(1).isfinite().all(1)).sum())
+    if bad:
+        warnings.warn(
+            f"{bad} of {len(samples)} samples are NaN or infinite: the sampler has diverged. Take an earlier "
+            "checkpoint, or train with smaller step sizes.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    return samples
 
 
 class SanityChecks:

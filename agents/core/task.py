@@ -9,7 +9,9 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from diffusion_env.fields import Count, OrObject, check_fields
 
 if TYPE_CHECKING:
     from diffusion_env.critics import Critic
@@ -21,9 +23,11 @@ if TYPE_CHECKING:
     SamplerLike = str | StepTable
     DenoiserLike = str | Path | Denoiser | None
     CriticLike = str | Path | Critic
-else:  # what the command line reads, and how it says so; objects are for Python
-    DatasetLike = SamplerLike = CriticLike = str
-    DenoiserLike = str | None
+else:  # what the command line reads, and how it says so; paths and objects are for Python
+    DatasetLike = Annotated[str, OrObject("a Dataset")]
+    SamplerLike = Annotated[str, OrObject("a StepTable")]
+    CriticLike = Annotated[str, OrObject("a Critic")]
+    DenoiserLike = Annotated[str, OrObject("a module")] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +44,17 @@ class Conditions:
     """Keywords of a named critic, NAME=VALUE, such as gamma=0.3 width=512 body=conv."""
     train_critic: bool = True
     """Whether the critic learns; with --no-train-critic it stays as it is given."""
-    num_envs: int = 128
+    num_envs: Count = 128
     """B, trajectories per rollout."""
     device: str = "cpu"
     """Torch device."""
+
+    def __post_init__(self) -> None:
+        """TypeError or ValueError that names the field, what is allowed and what was received."""
+        check_fields(self)
+        for name in ("dataset", "sampler", "critic"):
+            if getattr(self, name, None) == "":
+                raise ValueError(f"{type(self).__name__}.{name} is an empty string. Give a name or a path.")
 
 
 @dataclass(frozen=True)
@@ -55,7 +66,7 @@ class Task(Conditions):
 
     dataset: DatasetLike = "swiss_roll"
     """A named data set, or a path to a .npz file or a folder of images (with --denoiser)."""
-    num_steps: int = 10
+    num_steps: Count = 10
     """K, denoising steps."""
 
     @property
@@ -120,7 +131,7 @@ def named_values(words: Iterable[str], flag: str) -> dict[str, Any]:
 def _value(text: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # a number of many digits, or nested without end, is text too
         return text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
+from diffusion_env.checkpoints import write_atomically
 from diffusion_env.rendering import MAX_IMAGES, image_grid, is_image
 
 Points = NDArray[np.float32]
@@ -90,8 +92,10 @@ def pixels(figure: Figure) -> NDArray[np.uint8]:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write the figure as PNG."""
-    FigureCanvasAgg(figure).print_png(path)
+    """Write the figure as PNG, atomically. CheckpointError where it cannot be written."""
+    content = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(content)
+    write_atomically(path, content.getvalue())
 
 
 def _draw(axis: Axes, panel: Panel, data: Points) -> None:

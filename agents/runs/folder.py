@@ -17,6 +17,7 @@ from typing import Any
 
 from stable_baselines3.common.logger import JSONOutputFormat, Logger, make_output_format
 
+from agents.core.headers import named_paths
 from agents.core.persistence import versions
 from agents.core.task import Task
 from agents.runs.callbacks import CHECKPOINT
@@ -100,6 +101,15 @@ class AppendedJSON(JSONOutputFormat):
 
     def __init__(self, path: Path) -> None:
         self.file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed by `close`, as in the parent
+
+
+def typed_paths(path: Path) -> set[tuple[str, str]]:
+    """Names and values of the paths on the command line of the run in ``path``; none where config.json has no task."""
+    try:
+        task = RunFolder(path).config["options"]["task"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return set()
+    return set(named_paths(task).items())
 
 
 def next_folder(parent: str | Path, name: str) -> Path:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from agents.core.algorithm import Algorithm, Changes, SeededSample, refuse_unknown
 from agents.core.policy import DenoisingPolicy
+from agents.core.sanity import with_warning
 from agents.core.spaces import Space, around
 from agents.core.task import Task
 from agents.runs.saving import made_and_restored
@@ -71,7 +72,7 @@ class FunctionRun(Untouched):
 
     def sample(self, n: int, seed: int) -> Tensor:
         """n samples (n, *shape) in data units."""
-        return super().sample(n, seed) if self._drawn_by is None else self._drawn_by(n, seed)
+        return super().sample(n, seed) if self._drawn_by is None else with_warning(self._drawn_by(n, seed))
 
     def sampler_state(self) -> Any:
         """Step table and weights, None before ``learn``.

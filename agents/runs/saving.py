@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.core.algorithm import Changes, Entry
+from agents.core.headers import RunRecord, check_sizes, refuse_paths, stored
 from agents.core.persistence import versions
 from agents.core.task import Task
 from diffusion_env.checkpoints import CheckpointError, Header, load_object
@@ -24,10 +25,12 @@ def saved_task(header: Header, given: Mapping[str, Any] | None, device: str, pat
 
     CheckpointError where a field was an object and is not given, or the header is not one of `run_header`.
     """
+    saved = stored(RunRecord, header.extra, path)
+    missing = sorted(set(saved.task_objects) - set(given or {}))
+    refuse_paths(saved.task, given, path)
     try:
-        missing = sorted(set(header.extra["task_objects"]) - set(given or {}))
-        task = None if missing else Task.from_json(header.extra["task"], **(given or {}))
-    except (KeyError, TypeError, ValueError) as error:
+        task = None if missing else Task.from_json(saved.task, **(given or {}))
+    except (TypeError, ValueError) as error:
         raise CheckpointError(
             f"The header of {path} does not describe a task ({error!r}). Give the checkpoint of a training run."
         ) from error
@@ -40,17 +43,27 @@ def saved_task(header: Header, given: Mapping[str, Any] | None, device: str, pat
 
 
 def made_and_restored(
-    entry: Entry, path: str | Path, device: str, env_kwargs: Changes | None, tensorboard_log: str | Path | None
+    entry: Entry,
+    path: str | Path,
+    device: str,
+    env_kwargs: Changes | None,
+    tensorboard_log: str | Path | None,
+    makes_envs: bool = False,
 ) -> Any:
     """The algorithm of ``entry`` that was saved at ``path``, made again and restored; arguments as `Entry.load`.
+
+    ``makes_envs``: whether it makes the task's environments and critic, whose sizes are then compared with the file.
 
     CheckpointError where the file does not fit.
     """
     state, header = load_object(path, "agent")
     task = saved_task(header, env_kwargs, device, path)
+    check_sizes([header.config, header.extra if makes_envs else None], state, path)
     try:
-        run: Any = entry.make(task, int(header.extra["seed"]), header.config, tensorboard_log)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        run: Any = entry.make(task, header.extra["seed"], header.config, tensorboard_log)
+    except CheckpointError:
+        raise
+    except Exception as error:  # what is wrong with a forged header shows in many ways
         raise CheckpointError(
             f"The header of {path} does not fit {entry.name} ({error}). Give the checkpoint of a training run."
         ) from error

@@ -12,6 +12,7 @@ from stable_baselines3.common.logger import Logger, configure
 from torch import Tensor
 
 from agents.core.algorithm import MaybeCallback, bound
+from agents.core.sanity import with_warning
 from agents.core.task import Task
 from agents.runs.saving import run_header
 from diffusion_env.assembly import reference_denoiser, usable_device
@@ -89,7 +90,7 @@ class Untouched:
         try:
             self.set_sampler_state(state["sampler"])
             self.num_timesteps, self.total_timesteps = state["counters"]
-        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        except Exception as error:  # what is wrong with a forged state shows in many ways
             raise CheckpointError(
                 f"{path} does not fit this {self.name} ({error}). Load it with the task it was trained with."
             ) from error
@@ -110,8 +111,8 @@ class Untouched:
         return self.dataset.to_data(sample(self.table, self.network, n, generator))
 
     def sample(self, n: int, seed: int) -> Tensor:
-        """n samples (n, *shape) in data units."""
-        return self.draw(n, torch.Generator(self.dataset.device).manual_seed(seed))
+        """n samples (n, *shape) in data units; RuntimeWarning where some are not finite."""
+        return with_warning(self.draw(n, torch.Generator(self.dataset.device).manual_seed(seed)))
 
     def evaluate(self, config: EvaluationConfig | None = None) -> dict[str, Any]:
         """The metrics of `diffusion_env.evaluation.protocol.evaluate`, in data units."""

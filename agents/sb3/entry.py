@@ -61,14 +61,22 @@ class SB3Entry:
         log = None if tensorboard_log is None else str(tensorboard_log)
         usable_device(task.device)
         env_kwargs = {**task.env_kwargs, "action_mode": mode}
-        model, env = build(self.preset, task.num_envs, env_kwargs, seed, task.device, log, keywords)
+        try:
+            model, env = build(self.preset, task.num_envs, env_kwargs, seed, task.device, log, keywords)
+        except (TypeError, AttributeError, AssertionError, KeyError) as error:
+            if not keywords:
+                raise
+            raise ValueError(
+                f"{self.name} could not be made with the hyper-parameters {keywords} ({error}). Its own are "
+                f"{self._own}; see the documentation of {self.source} for their types."
+            ) from error
         return SB3Run(self.name, task, seed, dict(changes or {}), model, env)
 
     def load(
         self, path: str | Path, device: str, env_kwargs: Changes | None, tensorboard_log: str | Path | None
     ) -> Algorithm:
         """See `load_agent`."""
-        return made_and_restored(self, path, device, env_kwargs, tensorboard_log)
+        return made_and_restored(self, path, device, env_kwargs, tensorboard_log, makes_envs=True)
 
     def space(self, task: Task) -> Space:
         """What tuning may change."""

@@ -14,6 +14,7 @@ from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 from torch import Tensor
 
 from agents.core.algorithm import MaybeCallback, bound, seeded
+from agents.core.sanity import with_warning
 from agents.core.task import Task
 from agents.runs.saving import run_header
 from agents.sb3.callbacks import CriticSchedule
@@ -108,9 +109,10 @@ class SB3Run:
         return max(1, log_interval * self.iteration_timesteps // self.env.table.num_steps)
 
     def sample(self, n: int, seed: int) -> Tensor:
-        """n samples (n, *shape) in data units, by the policy as it acts in training."""
+        """n samples (n, *shape) in data units, by the policy as it acts in training; RuntimeWarning where some are not
+        finite."""
         with self.counter.paused():
-            return self._sample(n, seed)
+            return with_warning(self._sample(n, seed))
 
     def evaluate(self, config: EvaluationConfig | None = None) -> dict[str, Any]:
         """The metrics of `diffusion_env.evaluation.protocol.evaluate`, in data units."""
@@ -132,7 +134,7 @@ class SB3Run:
             restore_model(self.model, self.env, state["model"])
             self.counter.actor, self.counter.denoiser = state["counts"]
             self._random_state = state["random"]
-        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        except Exception as error:  # what is wrong with a forged state shows in many ways
             raise CheckpointError(
                 f"{path} does not fit this {self.name} ({error}). It was saved with another class, data shape or "
                 "number of steps; load it with the class and the task it was trained with."

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from typing import Any
+from operator import attrgetter
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ from torch import Tensor
 
 from agents.sb3.relabelling import RelabellingReplayBuffer
 from agents.sb3.vec_env import DDPMShortcutVecEnv
+from diffusion_env.checkpoints import load_module, load_optimizer
+from diffusion_env.fields import Bounds, checked
 
 COUNTERS = ("num_timesteps", "_total_timesteps", "_n_updates", "_episode_num", "_current_progress_remaining")
 ARRAYS = ("actions", "rewards", "dones", "timeouts")
@@ -40,14 +43,22 @@ def model_state(model: BaseAlgorithm, env: DDPMShortcutVecEnv) -> dict[str, Any]
 
 
 def restore_model(model: BaseAlgorithm, env: DDPMShortcutVecEnv, state: Mapping[str, Any]) -> None:
-    """Put `model_state` back. Raises KeyError, RuntimeError or ValueError where it does not fit."""
-    model.set_parameters(state["parameters"], device=model.device)
+    """Put `model_state` back. Raises CheckpointError, KeyError, TypeError or ValueError where it does not fit."""
+    parameters = state["parameters"]
+    if set(parameters) != set(model.get_parameters()):
+        raise ValueError(f"it holds {sorted(parameters)}, not {sorted(model.get_parameters())}")
+    for name, saved in parameters.items():
+        part: Any = attrgetter(name)(model)
+        if isinstance(part, torch.optim.Optimizer):
+            load_optimizer(part, saved, f"its {name}")
+        else:
+            load_module(part, saved, f"its {name}")
     with torch.no_grad():
         for name, value in _variables(model).items():
             value.copy_(state["variables"][name])
     for name, value in state["counters"].items():
         if name in COUNTERS:
-            setattr(model, name, value)
+            setattr(model, name, checked(value, float, name))
     model._last_obs, model._last_episode_starts = (_arrays(part) for part in state["last"])
     if state["episodes"]:
         kept = [{"r": reward, "l": length} for reward, length in state["episodes"]]
@@ -103,7 +114,8 @@ def _restore_replay(model: BaseAlgorithm, state: Mapping[str, Any] | None) -> No
     for name in ("observations", "next_observations"):
         for key, part in getattr(buffer, name).items():
             _fill(part, state[name][key])
-    buffer.pos, buffer.full = state["pos"], state["full"]
+    buffer.pos = checked(state["pos"], Annotated[int, Bounds(0, buffer.buffer_size, open_high=True)], "pos")
+    buffer.full = checked(state["full"], bool, "full")
     if isinstance(buffer, RelabellingReplayBuffer) and state["generator"] is not None:
         buffer.reward.generator.set_state(state["generator"].cpu())
 

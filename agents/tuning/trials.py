@@ -17,6 +17,7 @@ from agents.zoo import find
 from diffusion_env.config import EvaluationConfig
 from diffusion_env.evaluation.metrics import sliced_wasserstein
 from diffusion_env.evaluation.protocol import draw_fresh
+from diffusion_env.fields import Count, Pair, Seed, check_fields
 
 TUNING_SEEDS = range(1_000, 10_000)
 """Seeds of training that may be tuned on. Reported runs and tables take those below, curves and evaluations those
@@ -36,18 +37,19 @@ class Problem:
     """What `agents.zoo.find` knows by this name, or "module:Class"."""
     tasks: tuple[Task, ...]
     """Each trial trains on every one."""
-    total_timesteps: int
+    total_timesteps: Count
     """Environment steps of each training."""
-    seeds: tuple[int, ...] = (1_000, 1_001)
+    seeds: tuple[Seed, ...] = (1_000, 1_001)
     """Tuning seeds: each trial trains with every one, on every task."""
     fixed: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Hyper-parameters that replace the preset's and are not tuned."""
-    num_samples: int = 10_000
+    num_samples: Pair = 10_000
     """Samples, and fresh points they are compared with, per training."""
-    threads: int = 1
+    threads: Count = 1
     """Torch threads."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         names = [task.name for task in self.tasks]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"The tasks of a study must be different in their data sets or in K; received {names}.")

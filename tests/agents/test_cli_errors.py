@@ -37,12 +37,23 @@ BAD: dict[str, tuple[str, str]] = {
     "no checkpoint": ("evaluate --checkpoint {folder}/none", "no checkpoint at"),
     "checkpoint of another kind": ("sample --checkpoint {denoiser} --output s", "holds 'denoiser', but a.*agent"),
     "truncated checkpoint": ("sample --checkpoint {truncated} --output s", "truncated, damaged"),
-    "no samples": ("sample --checkpoint {run} --output s --n 0", "at least 1; received 0"),
     "file with NaN": ("pretrain --dataset {nan} --output net", "NaN"),
     "file of the wrong rank": ("pretrain --dataset {flat} --output net", "rank|shape"),
     "output below a file": ("pretrain --dataset {points} --output {points}/net --num-updates 1", "points.npz"),
     "sampler without steps": ("evaluate {world} --samplers ddpm", "NAME-STEPS"),
     "untouched without a network": ("evaluate --dataset {points}", "no shipped network"),
+    "sampler without a density": ("train {world} --sampler ddim", "min_std > 0 .*eta > 0"),
+    "too few points": ("train {few} --output run", "Supply at least 30 points"),
+    "critic keywords of another type": ("train {world} --critic-kwargs gamma=[1]", "gamma must be a finite number"),
+    "critic keywords that are no JSON": ("train {world} --critic-kwargs gamma={{", "gamma must be a finite number"),
+    "critic keywords without end": (
+        "train {world} --critic-kwargs gamma=" + "[" * 10_000,
+        "gamma must be a finite number",
+    ),
+    "a critic too wide": ("train {world} --critic-kwargs width=1000000", "width must be an integer in"),
+    "no gradient of the reward": ("train {world} --algo pathwise --set colour=1", "colour"),
+    "a data set without a name": ("evaluate --dataset a/b/c", "neither a known name"),
+    "output below a file too": ("train {world} --output {points}/run", "points.npz"),
     "demo without a network": ("demo --dataset {points}", "no shipped denoiser"),
 }
 
@@ -54,9 +65,11 @@ def places(points_file: Path, denoiser_file: Path, run: Path, tmp_path: Path) ->
     shutil.copy(run / "checkpoint.safetensors", tmp_path / "cut.safetensors")
     with (tmp_path / "cut.safetensors").open("r+b") as file:
         file.truncate(1_000)
+    np.savez(tmp_path / "few.npz", np.random.default_rng(0).normal(size=(20, 2)))
     world = f"--dataset {points_file} --denoiser {denoiser_file}"
     return {
         "world": world,
+        "few": f"--dataset {tmp_path / 'few.npz'} --denoiser {denoiser_file}",
         "points": str(points_file),
         "denoiser": str(denoiser_file),
         "run": str(run),
@@ -77,12 +90,13 @@ def test_bad_input_is_one_paragraph(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     words, message = BAD[case]
+    before = set(tmp_path.rglob("*"))
     assert main(words.format(**places).split()) == 2
     error = capsys.readouterr().err
     paragraph = error[error.index("Error:") :].strip()  # after a progress bar, if there is one
     assert "\n\n" not in paragraph and "Traceback" not in paragraph
     assert re.search(message, " ".join(paragraph.split())), paragraph
-    assert not (tmp_path / "runs").exists()  # nothing is left behind
+    assert set(tmp_path.rglob("*")) == before  # nothing is left behind
 
 
 USAGE = {
@@ -101,12 +115,28 @@ USAGE = {
     "train --measure-every 0": "--measure-every must be",
     "train --checkpoint-every 0": "--checkpoint-every must be",
     "train --log-interval 0": "--log-interval must be",
-    "train --threads 0": "--threads must be",
+    "train --threads 0": "--threads must be an integer in",
     "evaluate --critic mmd": "evaluate has no use for --critic: --samplers NAME-STEPS says what is walked",
     "evaluate --checkpoint c --dataset moons": "no use for --dataset: a checkpoint has its own task",
     "train --critic-kwargs gamma": "takes NAME=VALUE",
     "demo --total-timesteps 0": "--total-timesteps must be",
-    "evaluate --num-samples 1": "num_samples 1",
+    "train --seed -1": "--seed must be .*received -1",
+    "train --num-envs 0": "num_envs must be an integer >= 1; received 0",
+    "train --num-steps -3": "num_steps must be an integer >= 1; received -3",
+    "train --measure-samples 0": "--measure-samples must be .*received 0",
+    "train --value-width 1000000": "value_width must be an integer in .*received 1000000",
+    "train --value-depth 1000000": "value_depth must be an integer in .*received 1000000",
+    "train --dataset= ": "dataset is an empty string",
+    "pretrain --output net --width 1000000": "width must be an integer in .*received 1000000",
+    "pretrain --output net --seed -1": "seed must be .*received -1",
+    "pretrain --output net --num-updates 0": "num_updates must be an integer >= 1; received 0",
+    "pretrain --output net --learning-rate nan": "learning_rate must be a finite number .*received nan",
+    "sample --checkpoint c --output s --n 0": "--n must be .*received 0",
+    "sample --checkpoint c --output s --seed -1": "--seed must be .*received -1",
+    "evaluate --seeds -1": "seeds must be .*received",
+    "tune --trials 0": "--trials must be an integer >= 1; received 0",
+    "tune --num-samples 1": "--num-samples must be .*received 1",
+    "evaluate --num-samples 1": "num_samples must be an integer in .* received 1",
 }
 
 

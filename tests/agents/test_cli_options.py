@@ -53,7 +53,8 @@ FLAGS = [(command, *flag) for command in REQUIRED for flag in booleans(command) 
 
 
 def test_all_boolean_flags_are_found() -> None:
-    assert {name for _, name, _ in FLAGS} == {"parallel", "progress_bar", "train_critic", "held_out_critic"}
+    flags = {name for _, name, _ in FLAGS}
+    assert flags == {"parallel", "progress_bar", "train_critic", "held_out_critic", "trust_paths"}
 
 
 @pytest.mark.parametrize(("command", "name", "path"), FLAGS)

@@ -74,7 +74,7 @@ def test_train_evaluate_and_sample_a_users_images(
     assert call("sample", "--checkpoint", run, "--n", 7, "--output", samples) == 0
     drawn = np.load(samples)["x"]
     assert drawn.shape == (7, 1, 8, 8)
-    np.testing.assert_array_equal(drawn, SFTPG.load(run / "checkpoint").sample(7, seed=0).numpy())
+    np.testing.assert_array_equal(drawn, SFTPG.load(run / "checkpoint", trust_paths=True).sample(7, seed=0).numpy())
 
 
 @pytest.mark.parametrize(("algo", "name"), [("pathwise", "PATHWISE-2"), ("sft_pg_paper", "SFT-PG-2")])
@@ -88,7 +88,7 @@ def test_every_family_is_trained_evaluated_and_sampled(
     assert name in capsys.readouterr().out
     assert call("sample", "--checkpoint", run, "--n", 5, "--output", tmp_path / "samples") == 0
     drawn = np.load(tmp_path / "samples.npz")["x"]
-    agent = load_agent(run / "checkpoint.safetensors")
+    agent = load_agent(run / "checkpoint.safetensors", trust_paths=True)
     assert agent.name == PRESETS[algo].agent
     np.testing.assert_array_equal(drawn, agent.sample(5, seed=0).numpy())
 

@@ -71,8 +71,8 @@ def test_the_six_verbs(small_world: World, small_config: SmallConfig, algo: str,
     row = agent.evaluate(EvaluationConfig(num_samples=50, w1_samples=50, support_points=50, seeds=(0,)))
     assert 0 < row["sw2_mean"] < 10
     path = agent.save(tmp_path / "agent")
-    loaded = agent_class(algo).load(path)
-    assert type(load_agent(path)) is type(loaded) is agent_class(algo)
+    loaded = agent_class(algo).load(path, trust_paths=True)
+    assert type(load_agent(path, trust_paths=True)) is type(loaded) is agent_class(algo)
     assert loaded.config == agent.config
     assert torch.equal(loaded.sample(7, seed=1), agent.sample(7, seed=1))
 
@@ -125,8 +125,8 @@ def test_resume_is_exact(
 
     whole = everything(new().learn(STEPS))
     new().learn(STEPS, SaveAndStop(tmp_path / "agent"))
-    resumed = load_agent(tmp_path / "agent")
+    resumed = load_agent(tmp_path / "agent", trust_paths=True)
     assert resumed.iteration == 2
     halfway = everything(resumed)
-    assert differences(everything(load_agent(tmp_path / "agent").resume()), whole) == []
+    assert differences(everything(load_agent(tmp_path / "agent", trust_paths=True).resume()), whole) == []
     assert len(differences(halfway, whole)) > 15  # negative control: there was something left to do

@@ -16,7 +16,7 @@ KEYWORDS = {"gamma": 0.7, "width": 24, "body": "mlp"}
 def test_a_saved_agent_keeps_them(small_world: dict[str, Any], tmp_path: Path) -> None:
     kwargs = {**small_world, "critic": "energy", "critic_kwargs": KEYWORDS}
     agent = SFTPG(config=CONFIG, num_envs=8, env_kwargs=kwargs, seed=0).learn(2 * 2 * 8 * 2)
-    loaded = SFTPG.load(agent.save(tmp_path / "agent"))
+    loaded = SFTPG.load(agent.save(tmp_path / "agent"), trust_paths=True)
     config = loaded.envs.critic.config
     assert KEYWORDS.items() <= config.items() and config == agent.envs.critic.config
     x = torch.ones(3, 2)

@@ -58,11 +58,11 @@ def test_it_has_a_name_a_configuration_and_a_loss(
     assert agent.learn(2 * ITERATION, SaveAfterTheFirst(tmp_path / "first"), log_interval=1) is agent
     assert agent.iteration == 2 and agent.num_timesteps == 2 * ITERATION
     assert not torch.equal(agent.sample(9, seed=0), before)
-    loaded = MyPG.load(tmp_path / "first")
+    loaded = MyPG.load(tmp_path / "first", trust_paths=True)
     assert loaded.iteration == 1 and loaded.config == CONFIG
     whole = everything(agent)
     assert len(differences(everything(loaded), whole)) > 15  # negative control: there is an iteration left
-    assert differences(everything(MyPG.load(tmp_path / "first").resume()), whole) == []
+    assert differences(everything(MyPG.load(tmp_path / "first", trust_paths=True).resume()), whole) == []
 
 
 def test_the_default_advantage_is_the_score_less_its_value(small_world: Task) -> None:
@@ -128,11 +128,11 @@ def test_another_class_is_not_loaded_into_it(small_world: Task, tmp_path: Path) 
         policy_loss = MyPG.policy_loss
 
     changed = MyPG(config=AgentConfig(), num_envs=8, env_kwargs=small_world, seed=0).save(tmp_path / "changed")
-    assert Namesake.load(changed).config == PathwiseConfig()  # the fields it knows
+    assert Namesake.load(changed, trust_paths=True).config == PathwiseConfig()  # the fields it knows
 
     Namesake.config_class = Smaller  # type: ignore[assignment]
     with pytest.raises(CheckpointError, match=r"configuration in .* does not hold the fields of Smaller"):
-        Namesake.load(changed)
+        Namesake.load(changed, trust_paths=True)
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ class FromTheAverage(MyPG):
 def test_every_joint_can_be_replaced(small_world: Task, tmp_path: Path) -> None:
     agent = new(small_world, FromTheAverage).learn(2 * ITERATION)
     assert isinstance(agent, FromTheAverage) and agent.counter.steps == 2
-    loaded = FromTheAverage.load(agent.save(tmp_path / "agent"))
+    loaded = FromTheAverage.load(agent.save(tmp_path / "agent"), trust_paths=True)
     assert loaded.counter.steps == 2
     prepare(agent, 1)
     start, state = agent.start().clone(), agent.generator.get_state()

@@ -37,7 +37,7 @@ def test_images_from_a_file_train_end_to_end(tmp_path: Path) -> None:
     action, _ = agent.predict({"x": np.zeros((3, 1, 8, 8), np.float32), "step": np.array([0, 1, 0])})
     assert action.shape == (3, 1, 8, 8)
     assert agent.predict({"x": np.zeros((1, 8, 8), np.float32), "step": np.int64(1)})[0].shape == (1, 8, 8)
-    loaded = SFTPG.load(agent.save(tmp_path / "agent"))
+    loaded = SFTPG.load(agent.save(tmp_path / "agent"), trust_paths=True)
     assert torch.equal(loaded.sample(5, seed=0), agent.sample(5, seed=0))
     assert float(loaded.sample(200, seed=0).mean()) == pytest.approx(3.0, abs=1.0)  # data units
 

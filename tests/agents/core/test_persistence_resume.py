@@ -53,7 +53,7 @@ def new_agent(world: World, critic: str, config: PolicyGradientConfig = CONFIG, 
 def interrupted(agent: SFTPG, path: Path, save_at: int = 3, die_in: int = 5) -> SFTPG:
     with pytest.raises(Killed):
         agent.learn(STEPS, SaveThenDie(path, save_at, die_in), log_interval=1)
-    resumed = SFTPG.load(path)
+    resumed = SFTPG.load(path, trust_paths=True)
     assert resumed.iteration == save_at
     return resumed.resume()
 
@@ -109,7 +109,7 @@ def test_one_long_learn_equals_two_that_are_joined_by_a_file(
     config = replace(CONFIG, lr_schedule="constant")
     whole = everything(new_agent(small_world, "energy", config).learn(STEPS))
     first = new_agent(small_world, "energy", config).learn(STEPS // 2)
-    second = SFTPG.load(first.save(tmp_path / "half"))
+    second = SFTPG.load(first.save(tmp_path / "half"), trust_paths=True)
     assert second.resume() is second and second.iteration == 3  # nothing was left to do
     second.learn(STEPS // 2, log_interval=2, reset_num_timesteps=False)
     assert differences(everything(second), whole) == []
@@ -142,7 +142,7 @@ def test_a_killed_process_is_resumed_exactly(
     command = [sys.executable, "-c", SCRIPT, *map(str, files)]
     died = subprocess.run(command, cwd=Path(__file__).resolve().parents[3], capture_output=True)
     assert died.returncode == -signal.SIGKILL, died.stderr.decode()
-    resumed = SFTPG.load(tmp_path / "agent")
+    resumed = SFTPG.load(tmp_path / "agent", trust_paths=True)
     assert resumed.iteration == 4
     resumed.resume()
     whole = new_agent(small_world, "energy").learn(STEPS)
@@ -157,7 +157,7 @@ def test_a_save_inside_an_episode_goes_on_with_new_episodes(small_world: World, 
             return True
 
     agent = new_agent(small_world, "energy").learn(STEPS, SaveInside())
-    resumed = SFTPG.load(tmp_path / "inside")
+    resumed = SFTPG.load(tmp_path / "inside", trust_paths=True)
     assert resumed.num_timesteps == 7 * NUM_ENVS
     critic = [w.clone() for w in resumed.critic.parameters()]
     prepare(resumed, STEPS, reset_num_timesteps=False)

@@ -152,7 +152,7 @@ def test_a_killed_run_goes_on_exactly(small_world: World, tmp_path: Path) -> Non
     with pytest.raises(KeyboardInterrupt):
         make_agent(small_world).learn(7 * ITERATION, [Checkpoint(tmp_path, 2 * ITERATION), At(5, interrupt)])
     assert iteration_in(tmp_path) == 4  # nothing is written in the middle of iteration 5
-    resumed = SFTPG.load(tmp_path / "checkpoint")
+    resumed = SFTPG.load(tmp_path / "checkpoint", trust_paths=True)
     before = weights(resumed)
     resumed.resume(Checkpoint(tmp_path, 2 * ITERATION))
     assert equal(weights(resumed), weights(whole))
@@ -164,14 +164,14 @@ def test_a_killed_run_goes_on_exactly(small_world: World, tmp_path: Path) -> Non
 def test_a_run_killed_in_its_first_iteration_can_be_resumed(small_world: World, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         make_agent(small_world).learn(2 * ITERATION, [Checkpoint(tmp_path, 2 * ITERATION), At(0, interrupt)])
-    resumed = SFTPG.load(tmp_path / "checkpoint").resume()
+    resumed = SFTPG.load(tmp_path / "checkpoint", trust_paths=True).resume()
     assert equal(weights(resumed), weights(make_agent(small_world).learn(2 * ITERATION)))
 
 
 def test_a_run_stopped_by_a_callback_is_saved(small_world: World, tmp_path: Path) -> None:
     agent = make_agent(small_world).learn(9 * ITERATION, [Checkpoint(tmp_path, 100 * ITERATION), At(5, lambda: False)])
     assert iteration_in(tmp_path) == 5
-    assert equal(weights(SFTPG.load(tmp_path / "checkpoint")), weights(agent))
+    assert equal(weights(SFTPG.load(tmp_path / "checkpoint", trust_paths=True)), weights(agent))
 
 
 @pytest.mark.parametrize(("seconds", "written"), [(0.0, 3), (1e9, 0)])

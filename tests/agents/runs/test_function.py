@@ -51,7 +51,7 @@ def test_its_sampler_is_saved_and_loaded(function: Any, small_task: Task, tmp_pa
     assert torch.equal(run.sample(5, 1), Untouched(small_task).sample(5, 1))  # before it was called
     run.learn(100)
     assert not torch.equal(run.sample(5, 1), Untouched(small_task).sample(5, 1))
-    loaded = load_agent(run.save(tmp_path / "run"), algorithms=[function])
+    loaded = load_agent(run.save(tmp_path / "run"), algorithms=[function], trust_paths=True)
     assert torch.equal(loaded.sample(5, 1), run.sample(5, 1))
     assert (loaded.num_timesteps, loaded.name, loaded.seed) == (100, function.__name__, 0)
     assert loaded.resume().num_timesteps == 100
@@ -63,7 +63,7 @@ def test_its_keywords_are_hyper_parameters(small_task: Task, tmp_path: Path) -> 
     run = entry.make(small_task, 0, {"scale": 1.0})
     run.learn(100)
     assert torch.equal(run.sample(5, 1), Untouched(small_task).sample(5, 1))
-    loaded = load_agent(run.save(tmp_path / "run"), algorithms=[trained])
+    loaded = load_agent(run.save(tmp_path / "run"), algorithms=[trained], trust_paths=True)
     assert loaded.settings == {"scale": 1.0}
     with pytest.raises(ValueError, match=r"trained has no hyper-parameter \['size'\]. Choose from \['scale'\]"):
         entry.make(small_task, 0, {"size": 1})
@@ -108,7 +108,7 @@ def test_a_killed_run_begins_again(small_task: Task, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         find(interrupted).make(small_task, 0).learn(100, Checkpoint(tmp_path, 1))
     (tmp_path / "second").touch()
-    loaded = load_agent(tmp_path / "checkpoint", algorithms=[interrupted])
+    loaded = load_agent(tmp_path / "checkpoint", algorithms=[interrupted], trust_paths=True)
     assert loaded.num_timesteps == 0
     assert loaded.resume().num_timesteps == 100
     assert torch.equal(loaded.sample(5, 1), find(trained).make(small_task, 0).learn(100).sample(5, 1))

@@ -36,7 +36,7 @@ def test_learning_changes_nothing_and_callbacks_see_start_and_end(small_task: Ta
     assert [m.num_timesteps for m in watch.history] == [0, 320]
     assert watch.history[0].sw2 == watch.history[1].sw2
     assert (untouched.network_evaluations, untouched.critic) == (0, None)
-    loaded = load_agent(tmp_path / "checkpoint")
+    loaded = load_agent(tmp_path / "checkpoint", trust_paths=True)
     assert (loaded.name, loaded.num_timesteps, loaded.task) == ("untouched", 320, small_task)
     assert torch.equal(loaded.sample(5, 0), before)
 
