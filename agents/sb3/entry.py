@@ -42,8 +42,16 @@ class SB3Entry:
         return {"action_mode": preset.action_mode, "learning_rate": preset.learning_rate, **preset.hyperparameters}
 
     def settings(self, changes: Changes) -> dict[str, Any]:
-        """What differs from the class's own defaults, JSON, with ``changes``; ValueError names unknown ones."""
+        """What differs from the class's own defaults, JSON, with ``changes``; ValueError names unknown ones, and
+        words where the class has a number."""
         refuse_unknown(self.name, changes, self.defaults)
+        words = {
+            name: value
+            for name, value in changes.items()
+            if isinstance(value, str) and type(self.defaults[name]) in (int, float)
+        }
+        if words:
+            raise ValueError(f"{self.name} takes numbers for {list(words)}; received {words}.")
         return {**self._own, **changes}
 
     def make(

@@ -1,7 +1,10 @@
 """Bad input ends in one paragraph and code 2."""
 
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +54,9 @@ BAD: dict[str, tuple[str, str]] = {
         "gamma must be a finite number",
     ),
     "a critic too wide": ("train {world} --critic-kwargs width=1000000", "width must be an integer in"),
-    "no gradient of the reward": ("train {world} --algo pathwise --set colour=1", "colour"),
+    "an unknown hyper-parameter": ("train {world} --algo pathwise --set colour=1", "colour"),
+    "a word for a number": ("train {world} --algo ppo --set n_epochs=abc", r"numbers for \['n_epochs'\]; received"),
+    "a buffer too large": ("train {world} --algo sac --set buffer_size=10000000000000", "memory is not enough"),
     "a data set without a name": ("evaluate --dataset a/b/c", "neither a known name"),
     "output below a file too": ("train {world} --output {points}/run", "points.npz"),
     "demo without a network": ("demo --dataset {points}", "no shipped denoiser"),
@@ -173,3 +178,18 @@ def test_interruption_has_its_own_code(monkeypatch: pytest.MonkeyPatch, capsys: 
     monkeypatch.setattr("agents.commands.sample.run", interrupted)
     assert main(["sample", "--checkpoint", "c", "--output", "s"]) == 130
     assert "Interrupted" in capsys.readouterr().err
+
+
+def test_an_ascii_terminal_and_a_full_disk_get_a_sentence(run: Path, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "agents.cli", "sample", "--checkpoint", str(run), "--n", "2000"]
+    code = "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)); "
+    code += "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); sys.argv = sys.argv[1:]; "
+    code += "runpy.run_module('agents.cli', run_name='__main__')"
+    root = Path(__file__).resolve().parents[2]
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "PYTHONPATH": str(root)}
+    full = [sys.executable, "-c", code, "x", *words[3:], "--output", "s\u00e9"]
+    for command, expected in ((full, "could not be written"), ([*words[:3], "train", "--algo", "\u00e9"], "?")):
+        done = subprocess.run(command, capture_output=True, cwd=tmp_path, env=environment, text=True, errors="replace")
+        assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+        assert expected in " ".join(done.stderr.split())
+        assert not list(tmp_path.iterdir())

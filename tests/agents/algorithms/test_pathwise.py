@@ -8,7 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from agents.algorithms.dxdp import DxDP
+from agents.algorithms.pathwise import Pathwise
 from agents.core.config import AgentConfig
+from agents.core.ipm_agent import IPMAgent
 from agents.core.losses import Loss
 
 MakeAgent = Callable[..., Any]
@@ -135,3 +138,15 @@ def test_the_kl_penalty_is_of_the_states_visited(make_agent: MakeAgent, small_co
     assert float(kl) > 0
     assert float(metrics["kl_penalty"]) == pytest.approx(float(kl), rel=1e-3)
     assert float(loss.detach()) == pytest.approx(float(-wave(states[-1].detach()).mean() + 0.5 * kl), rel=1e-4)
+
+
+@pytest.mark.parametrize("agent", [Pathwise, DxDP])
+def test_a_reward_without_a_gradient_is_refused_when_the_agent_is_made(
+    agent: type[IPMAgent], small_world: dict[str, object]
+) -> None:
+    rewards = (lambda x: (x > 0).float().sum(-1), lambda x: x.detach().sum(-1))
+    for reward in rewards:
+        world = {**small_world, "critic": reward, "train_critic": False}
+        with pytest.raises(ValueError, match=r"follows the gradient of the reward, and autograd finds none"):
+            agent(num_envs=4, env_kwargs=world, seed=0)
+    agent(num_envs=4, env_kwargs={**small_world, "critic": lambda x: -x.square().sum(-1), "train_critic": False})

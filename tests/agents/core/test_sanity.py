@@ -3,11 +3,14 @@
 import math
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from agents.algorithms.policy_gradient import SFTPG
+from agents.cli import main
 from agents.core.config import AgentConfig
 from agents.core.sanity import LIMITS, Limit, SanityChecks
 from diffusion_env.critics import Critic
@@ -160,3 +163,21 @@ def test_few_held_out_points_are_no_evidence_of_memory(make_agent: MakeAgent) ->
         found.append(agent.diagnostics()["critic/overfit_z"])
     assert max(map(abs, found)) < LIMITS["critic"].highest
     assert torch.tensor(found).std() < 2.5
+
+
+def test_samples_that_are_not_finite_are_handed_out_with_a_warning(
+    small_world: dict[str, object], tmp_path: Path
+) -> None:
+    agent = SFTPG(num_envs=4, env_kwargs=small_world, seed=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        agent.sample(3, seed=0)
+    for weight in agent.sampler.net.parameters():
+        torch.nn.init.constant_(weight, torch.nan)
+    with pytest.warns(RuntimeWarning, match="3 of 3 samples are NaN or infinite"):
+        agent.sample(3, seed=0)
+    path = agent.save(tmp_path / "agent")
+    words = ["sample", "--checkpoint", str(path), "--trust-paths", "--output", str(tmp_path / "x"), "--n", "3"]
+    with pytest.warns(RuntimeWarning):
+        assert main(words) == 2
+    assert not (tmp_path / "x.npz").exists()
