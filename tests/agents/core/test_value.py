@@ -12,8 +12,8 @@ from agents.core.value import ValueNet
 from diffusion_env.critics.trained import TrainedCritic
 from diffusion_env.data.named import load_dataset
 from diffusion_env.denoisers.mlp import EpsMLP
-from diffusion_env.networks.layers import Convolution
 from diffusion_env.samplers.schedules import make_schedule
+from tests.support import has_convolutions
 
 CASES: list[tuple[tuple[int, ...], str | None, bool]] = [
     ((2,), None, False),
@@ -21,10 +21,6 @@ CASES: list[tuple[tuple[int, ...], str | None, bool]] = [
     ((1, 8, 8), "mlp", False),
     ((3, 16, 16), "conv", True),
 ]
-
-
-def has_convolutions(module: torch.nn.Module) -> bool:
-    return any(isinstance(layer, Convolution) for layer in module.modules())
 
 
 def digits_agent(critic: str, value_body: str | None = None) -> SFTPG:
