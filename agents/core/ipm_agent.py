@@ -159,7 +159,7 @@ class IPMAgent:
     # --- one iteration -------------------------------------------------------------------------------------------
 
     def iterate(self) -> dict[str, float | Tensor]:
-        """One iteration of algorithm 1; returns metrics under stable-baselines3's names.
+        """One iteration of algorithm 1; returns metrics, each a scalar, under stable-baselines3's names.
 
         By theorem 4.1 the gradient of the IPM is - E[ f(x_0) sum_k grad log p_theta(x[k+1] | x[k]) ]: raising f by
         policy gradient lowers the IPM between the samples and the data.
@@ -276,7 +276,7 @@ class IPMAgent:
             return self.value_target(batch, self.score(batch)) - self.value(batch.xs[:-1], self.steps)
 
     def update_policy(self, batch: Trajectories, advantage: Tensor | None, first: bool) -> Metrics:
-        """One step on theta; arguments as `policy_loss`."""
+        """One step on theta; arguments as `policy_loss`, ``advantage`` (K, n) or None; returns scalars."""
         loss, metrics = self.policy_loss(batch, advantage, first)
         c = self.config
         norm = descend("policy", loss, self.policy_optimizer, self.iteration, c.max_grad_norm, self.ranks)

@@ -45,7 +45,7 @@ def distance(agent: SFTPG, data: Dataset) -> float:
     return sliced_wasserstein(samples, data.held_out, torch.Generator().manual_seed(0), 50)
 
 
-def test_it_solves_the_world_and_stays_for_four_times_as_long(learner: MakeAgent, gaussian: Dataset) -> None:
+def test_it_solves_the_task_and_stays_solved(learner: MakeAgent, gaussian: Dataset) -> None:
     agent = learner()
     assert distance(agent, gaussian) > 0.7
     train(agent, SOLVING_ITERATIONS)

@@ -7,17 +7,8 @@ import pytest
 
 from agents.cli import main
 from agents.commands.evaluate import loaded
-from agents.core.task import Task
-from agents.zoo import find
 
 SIZES = "--seeds 0 --num-samples 50 --w1-samples 20"
-
-
-@pytest.fixture(scope="module")
-def checkpoint(small_world: dict[str, object], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A saved agent that has not been trained."""
-    task = Task(**small_world, num_envs=8)  # type: ignore[arg-type]
-    return find("ddpo").make(task, 0).save(tmp_path_factory.mktemp("agent") / "agent")
 
 
 def call(words: str) -> int:

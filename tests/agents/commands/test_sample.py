@@ -6,16 +6,8 @@ import numpy as np
 import pytest
 
 from agents.cli import main
-from agents.core.task import Task
-from agents.zoo import find, load_agent
+from agents.zoo import load_agent
 from diffusion_env.data.named import load_dataset
-
-
-@pytest.fixture(scope="module")
-def checkpoint(small_world: dict[str, object], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A saved agent that has not been trained."""
-    task = Task(**small_world, num_envs=8)  # type: ignore[arg-type]
-    return find("ddpo").make(task, 0).save(tmp_path_factory.mktemp("agent") / "agent")
 
 
 def call(words: str) -> int:

@@ -195,7 +195,7 @@ def test_the_gradient_norm_is_reported_as_it_was_and_clipped(make_agent: MakeAge
     "critic", ["energy", "gradient_penalty", "spectral_norm", "weight_clipping", "baseline", "mmd"]
 )
 @pytest.mark.parametrize("num_steps", [1, 2])
-def test_every_critic_at_one_and_two_steps(make_agent: MakeAgent, critic: str, num_steps: int) -> None:
+def test_every_critic_at_few_steps(make_agent: MakeAgent, critic: str, num_steps: int) -> None:
     agent = make_agent(num_steps=num_steps, critic=critic)
     agent.learn(3 * num_steps * 16, log_interval=1)
     assert agent.sample(5).shape == (5, 2) and agent.sample(5).isfinite().all()

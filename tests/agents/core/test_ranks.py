@@ -69,7 +69,7 @@ class Fixed(IPMAgent):
         return loss, {"loss": loss.detach()}
 
 
-def one_of_two(rank: int, folder: str) -> None:
+def one_of_several(rank: int, folder: str) -> None:
     """What each of the two processes asserts; an error here is an error of the test."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=SIZE)
@@ -131,5 +131,5 @@ def one_agent_on_both(ranks: Ranks) -> None:
         assert agent.iteration == 0 and agent.num_timesteps == 4
 
 
-def test_two_processes_are_one_batch(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(one_of_two, (str(tmp_path),), nprocs=SIZE)
+def test_processes_are_one_batch(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(one_of_several, (str(tmp_path),), nprocs=SIZE)

@@ -25,7 +25,7 @@ def test_sliced_distance_of_a_shift_is_its_length_over_the_root_of_the_dimension
     assert sliced_wasserstein(x, x + shift, seeded(), 5_000) == pytest.approx(expected, rel=0.03)
 
 
-def test_sliced_distance_of_two_gaussians():
+def test_sliced_distance_of_gaussians():
     # W2 of N(0, 1) and N(0, 4) is 1 along every direction.
     assert sliced_wasserstein(normal(50_000, 2), 2 * normal(50_000, 2, seed=1), seeded()) == pytest.approx(
         1.0, abs=0.02

@@ -126,7 +126,7 @@ def test_samples_are_asked_for_in_batches(roll):
     assert len({seed for _, _, seed in asked}) == 2
 
 
-def test_a_hundred_thousand_samples_lower_the_floor(roll):
+def test_more_samples_lower_the_floor(roll):
     config = replace(SMALL, seeds=(0,), num_projections=30)
     many = floor(roll, replace(config, num_samples=100_000))
     assert many["num_samples"] == 100_000
