@@ -16,7 +16,7 @@ from diffusion_env.denoisers.mlp import EpsMLP
 MakeAgent = Callable[..., Any]
 SmallConfig = Callable[..., AgentConfig]
 NUM_ENVS, NUM_STEPS, ITERATIONS = 64, 3, 50
-RISES, STAYS, SIGMAS = 0.2, 0.15, 6.0  # of the mean distance to the point, about 1.5 untouched
+RISES, STAYS, SIGMAS = 0.18, 0.15, 6.0  # of the mean distance to the point, about 1.5 untouched
 
 
 def nearness(x: Tensor) -> Tensor:
