@@ -21,7 +21,7 @@ CODE = ("diffusion_env", "agents", "benchmarks")
 
 FLOORS: dict[str, tuple[str, ...]] = {
     "diffusion_env": (
-        "checkpoints fields",
+        "checkpoints fields seeds",
         "samplers",
         "config",
         "networks",

@@ -99,7 +99,7 @@ def transitions(agent: IPMAgent, batch: Trajectories, advantage: Tensor) -> Tran
     xs, size, total = batch.xs, options(agent).minibatch_size, advantage.numel()
     if size is None or size >= total:
         return Transitions(xs[:-1], xs[1:], agent.steps, advantage, batch.scored)
-    flat = torch.randperm(total, generator=agent.generator, device=agent.device)[:size]
+    flat = torch.randperm(total, generator=agent.minibatch_generator, device=agent.device)[:size]
     k, i = flat // advantage.shape[1], flat % advantage.shape[1]
     return Transitions(xs[k, i], xs[k + 1, i], k, advantage[k, i], batch.scored[k, i])
 

@@ -43,6 +43,7 @@ from diffusion_env.data.dataset import Dataset
 from diffusion_env.evaluation.protocol import EvaluationConfig, evaluate
 from diffusion_env.samplers.law import GaussianStep
 from diffusion_env.samplers.walk import sample
+from diffusion_env.seeds import stream
 from diffusion_env.vector_env import DDPMShortcutVectorEnv
 
 
@@ -110,8 +111,9 @@ class IPMAgent:
         own_seed = self.ranks.seed(self.seed)
         self.envs = make_envs(env_id, num_envs, self.env_kwargs, self.device)
         self.pretrained = required_denoiser(self.envs)
-        self.generator = torch.Generator(self.device).manual_seed(own_seed)
-        self.sample_generator = torch.Generator(self.device).manual_seed(own_seed + 1)
+        self.generator = stream(own_seed, "rollout", self.device)
+        self.minibatch_generator = stream(own_seed, "minibatch", self.device)
+        self.sample_generator = stream(own_seed, "sampling", self.device)
         self.num_timesteps, self.iteration, self.total_timesteps = 0, 0, 0
         # The next rollout's start; None while one is under way, so that whatever interrupts it restarts the episodes.
         self.next_start: Tensor | None = self.envs.reset(seed=own_seed)[0]["x"]
@@ -119,7 +121,7 @@ class IPMAgent:
         self.sanity = SanityChecks()
         self.callbacks: BaseCallback = CallbackList([])
         self._logger: Logger | None = None
-        self.build(torch.Generator().manual_seed(self.seed))
+        self.build(stream(self.seed, "weights"))
 
     def build(self, generator: torch.Generator) -> None:
         """The sampler (a copy of the pretrained network), its average, V, and their optimizers.
@@ -312,6 +314,11 @@ class IPMAgent:
         names = ("policy", "average", "value", "policy_optimizer", "value_optimizer")
         return {name: getattr(self, name) for name in names}
 
+    @property
+    def generators(self) -> tuple[torch.Generator, ...]:
+        """Every generator that draws for the algorithm, saved and resumed with it."""
+        return self.generator, self.minibatch_generator, self.sample_generator
+
     # --- what can be read ----------------------------------------------------------------------------------------
 
     @property
@@ -359,7 +366,7 @@ class IPMAgent:
         assert self.newest is not None
         return {
             **kl_to_pretrained(self.policy, self.reference, self.newest.xs),
-            **critic_diagnostics(self.critic, self.dataset, self.newest.x0, seed=self.iteration),
+            **critic_diagnostics(self.critic, self.dataset, self.newest.x0, self.seed, self.iteration),
             "train/weights_without_gradient": weights_without_gradient(self.policy_optimizer),
             "time/network_evaluations": self.network_evaluations,
         }
@@ -417,7 +424,7 @@ class IPMAgent:
 
     def sample(self, n: int, seed: int | None = None) -> Tensor:
         """n samples (n, *shape) in data units, on the agent's device; ``seed`` None goes on with the agent's own."""
-        generator = self.sample_generator if seed is None else torch.Generator(self.device).manual_seed(seed)
+        generator = self.sample_generator if seed is None else stream(seed, "sampling", self.device)
         return self.sample_with(n, generator)
 
     def sample_with(self, n: int, generator: torch.Generator) -> Tensor:

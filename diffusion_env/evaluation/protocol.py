@@ -29,6 +29,7 @@ from diffusion_env.evaluation.metrics import (
     recall,
     sliced_wasserstein,
 )
+from diffusion_env.seeds import stream
 
 Sample = Callable[[int, torch.Generator], Tensor]
 Scores = dict[str, float | None]
@@ -36,8 +37,7 @@ Scores = dict[str, float | None]
 CRITIC_BATCH = 256
 RECALL_SAMPLES = 5_000
 SUPPORT_QUANTILE = 0.999
-SAMPLE_STREAM, PROJECTION_STREAM, CRITIC_STREAM = 0, 1, 2
-NUM_STREAMS = 3
+SAMPLES, DIRECTIONS, CRITIC = "evaluation samples", "evaluation directions", "evaluation critic"
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,9 @@ class MetricInput:
         """Data units: a sample farther than this from all support points is off the support; see `support_radius`."""
         return support_radius(self.points, self.dataset, self.config)
 
-    def generator(self, stream: int) -> torch.Generator:
-        """The random numbers of one ``stream`` of this seed, from their beginning, on the samples' device."""
-        return _generator(self.seed, stream, self.samples.device)
+    def generator(self, name: str) -> torch.Generator:
+        """The stream of this seed called ``name`` in `diffusion_env.seeds`, on the samples' device."""
+        return stream(self.seed, name, self.samples.device)
 
 
 def evaluate(sample: Sample, dataset: Dataset, config: EvaluationConfig | None = None) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def evaluate(sample: Sample, dataset: Dataset, config: EvaluationConfig | None =
     config = config or EvaluationConfig()
 
     def draw(points: FreshPoints, seed: int) -> Tensor:
-        generator = _generator(seed, SAMPLE_STREAM, dataset.device)
+        generator = stream(seed, SAMPLES, dataset.device)
         return _draw_samples(sample, len(points.reference), generator, dataset, config.sample_batch)
 
     return _repeat(draw, dataset, config)
@@ -177,7 +177,7 @@ def _critic_distance(
 
     body = {"body": config.held_out_body}
     critic = make_critic("gradient_penalty", dataset.shape, seed, body).to(dataset.device)
-    generator = _generator(seed, CRITIC_STREAM, dataset.device)
+    generator = stream(seed, CRITIC, dataset.device)
     half = len(samples) // 2
     real, fake = dataset.from_data(reference), dataset.from_data(samples)
     for _ in range(config.critic_steps):
@@ -185,11 +185,6 @@ def _critic_distance(
         critic.update(real[index[0]], fake[index[1]])
     # The critic's slope is 1 per network unit, that is 1 / scale per data unit.
     return dataset.scale * critic.distance(real[half:], fake[half:])
-
-
-def _generator(seed: int, stream: int, device: torch.device) -> torch.Generator:
-    """Every pair of evaluation seed and stream has a generator seed of its own."""
-    return torch.Generator(device).manual_seed(NUM_STREAMS * seed + stream)
 
 
 def _mode_coverage(given: MetricInput) -> float | None:
@@ -205,7 +200,7 @@ def _recall(given: MetricInput) -> float:
 
 METRICS: dict[str, Callable[[MetricInput], float | None]] = {
     "sw2": lambda given: sliced_wasserstein(
-        given.samples, given.points.reference, given.generator(PROJECTION_STREAM), given.config.num_projections
+        given.samples, given.points.reference, given.generator(DIRECTIONS), given.config.num_projections
     ),
     "w1": lambda given: exact_w1(*given.first(given.config.w1_samples)),
     "off_support": lambda given: off_support(given.samples, given.points.support, given.radius),

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from diffusion_env.critics import Critic
+from diffusion_env.seeds import stream
 
 BATCH = 256
 ROUND_STEPS = 50
@@ -51,7 +52,7 @@ def refitted_ipm(
             "into three parts and needs at least 8."
         )
     (fake, fake_stop, fake_judge), (real, real_stop, real_judge) = _parts(samples), _parts(data)
-    draws = torch.Generator(samples.device).manual_seed(seed)
+    draws = stream(seed, "evaluation critic", samples.device)
     best, best_state, best_step, step = -float("inf"), copy.deepcopy(critic.state_dict()), 0, 0
     while step < max_steps and step - best_step < patience_steps:
         for _ in range(ROUND_STEPS):

@@ -18,6 +18,7 @@ from agents.sb3.run import SB3Run
 from agents.zoo import find, load_agent
 from diffusion_env.checkpoints import CheckpointError, load_checkpoint
 from diffusion_env.evaluation.metrics import sliced_wasserstein
+from diffusion_env.seeds import stream
 
 NUM_ENVS, NUM_STEPS = 6, 3
 EPISODES = NUM_ENVS * NUM_STEPS
@@ -93,7 +94,7 @@ def test_a_point_of_the_curve_is_measured_after_the_updates_on_its_steps(make_ru
     run.learn(3 * EPISODES, [evaluation, middle := Samples(run, at=2 * EPISODES)])
 
     def sw2(samples: torch.Tensor) -> float:
-        directions = torch.Generator().manual_seed(evaluation.seed)
+        directions = stream(evaluation.seed, "evaluation directions")
         return sliced_wasserstein(samples, evaluation.points.reference, directions, evaluation.config.num_projections)
 
     assert evaluation.history[2].sw2 == sw2(middle.after) != sw2(middle.before)

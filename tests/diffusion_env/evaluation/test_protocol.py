@@ -13,8 +13,8 @@ from diffusion_env import evaluation
 from diffusion_env.data.dataset import Dataset
 from diffusion_env.data.named import load_dataset
 from diffusion_env.evaluation.protocol import (
+    DIRECTIONS,
     METRICS,
-    PROJECTION_STREAM,
     EvaluationConfig,
     MetricInput,
     draw_fresh,
@@ -88,9 +88,9 @@ def test_a_metric_sees_one_seed(roll):
     samples, reference = given.first(10)
     assert samples.equal(points.spare[:10]) and reference.equal(points.reference[:10])
     assert given.radius == 0.03
-    draws = [torch.rand(3, generator=given.generator(PROJECTION_STREAM)) for _ in range(2)]
+    draws = [torch.rand(3, generator=given.generator(DIRECTIONS)) for _ in range(2)]
     assert draws[0].equal(draws[1])  # each metric starts the stream anew
-    other = replace(given, seed=4).generator(PROJECTION_STREAM)
+    other = replace(given, seed=4).generator(DIRECTIONS)
     assert not draws[0].equal(torch.rand(3, generator=other))
 
 
