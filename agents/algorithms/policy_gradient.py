@@ -170,7 +170,7 @@ def score_function(cls: Agent) -> Agent:
         return default
 
     def uses_value(agent: IPMAgent) -> bool:
-        """Whether V is the baseline."""
+        """Whether the value baseline V is subtracted."""
         return options(agent).baseline == "value"
 
     joints = {

@@ -1,4 +1,4 @@
-"""Metrics that cost something and are computed only when they are logged; they change no weight and no draw."""
+"""Metrics that cost something and are computed only when they are logged; they change neither weights nor draws."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The grids of the comparison: which algorithms, on which tasks, at what budget, with how many seeds.
 
-A further comparison is a further row of `GRIDS`. Grids share runs: an entry of one name is the same in all of them.
+A further comparison is a further entry of `GRIDS`. Grids share runs: an entry of one name is the same in all of them.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ class EnergyCritic(TrainedCritic):
     """
 
     name = "energy"
-    # Little momentum, as in adversarial training since DCGAN: with Adam's usual 0.9 sampler and critic circle.
+    # Little momentum, as in adversarial training since DCGAN: with Adam's usual 0.9 sampler and critic oscillate.
     adam_betas = (0.5, 0.99)
 
     def __init__(

@@ -23,8 +23,8 @@ class TrainedCritic(Critic):
 
         mean f(fake) - mean f(real) + regulariser + penalty(f(fake)).
 
-    A final class writes `regulariser`, or `project`, and may choose the activation and Fourier features. What layers
-    the body has is not its business: see `make_body`. The optimiser is part of `state_dict`, so resuming is exact.
+    A final class writes `regulariser`, or `project`, and may choose the activation and Fourier features. It does
+    not depend on the layers of the body: see `make_body`. The optimiser is part of `state_dict`, so resuming is exact.
     """
 
     activation: Activation = staticmethod(silu)

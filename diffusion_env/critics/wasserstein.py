@@ -119,9 +119,9 @@ class WeightClippingCritic(TrainedCritic):
     """Every weight kept in [-clip, clip]: Lipschitz with a constant set by `clip`, `width` and `depth`, not
     by 1.
 
-    Arjovsky et al., "Wasserstein GAN", ICML 2017. The distance is W1 up to that constant, so compare it only
-    with itself. The paper's clip of 0.01 belongs to its convolutions; with two hidden layers of 256 units on points it
-    leaves slopes of about 0.02, and the default here slopes of order 1.
+    Arjovsky et al., "Wasserstein GAN", ICML 2017. The distance is W1 up to that constant, so compare only distances
+    that were measured with equal settings. The paper's clip of 0.01 belongs to its convolutions; with two hidden layers
+    of 256 units on points it leaves slopes of about 0.02, and the default here slopes of order 1.
     """
 
     name = "weight_clipping"

@@ -1,7 +1,7 @@
 """The IPM of a critic that is trained anew against a finished sampler, until its gap on unseen points stops rising.
 
-The critic that trained a sampler no longer sees what the sampler has learned to hide, and one that is trained for too
-few steps sees nothing yet: thin noise around the data takes an energy critic several hundred steps to notice.
+The critic that trained a sampler may score the sampler's errors as data, and a critic that is trained for too few
+steps does not find them yet: thin noise around the data takes an energy critic several hundred steps to notice.
 """
 
 from __future__ import annotations
