@@ -135,9 +135,8 @@ class IPMAgent:
         self.reference = policy(self.pretrained)  # the pretrained sampler, with the same std
         self.check()
         self.average = AveragedModel(self.policy, multi_avg_fn=get_ema_multi_avg_fn(c.ema_decay))
-        value = partial(ValueNet, width=c.value_width, depth=c.value_depth, body=c.value_body)
-        self.value = value(self.dataset.shape, table.num_steps, generator=generator)
-        self.value.to(self.device)
+        value = partial(ValueNet, width=c.value_width, depth=c.value_depth, generator=generator, body=c.value_body)
+        self.value = value(self.dataset.shape, table.num_steps).to(self.device)
         groups: list[dict[str, Any]] = [{"params": list(self.policy.net.parameters())}]
         if self.policy.log_std_ratio is not None:
             groups.append({"params": [self.policy.log_std_ratio], "lr_scale": c.std_lr_scale})
