@@ -66,6 +66,14 @@ def test_finished_runs_are_not_repeated(trial, config, monkeypatch):
     assert toy.main(config) == 0
 
 
+def test_saved_samplers_are_measured_again_without_training(trial, config, monkeypatch):
+    monkeypatch.setattr("benchmarks.comparison.runner.execute_and_save", None)  # would fail if it were called
+    assert toy.main(replace(config, measure_only=True)) == 0
+    again = read_folder(config.folder)
+    for name in ("sft_pg_short", "published_sft_pg_b"):
+        assert again[name] == trial[name]
+
+
 def test_one_failed_run_is_counted_and_loses_no_other(trial, config, tmp_path, monkeypatch):
     floor, ddpm = TOY.entries[:2]
     broken = replace(ddpm, tasks=(replace(ddpm.tasks[0], sampler="no_such_sampler"),))
