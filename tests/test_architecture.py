@@ -69,7 +69,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "benchmarks.comparison": (
         "markdown manifest pool statistics results options tuned",
         "grid",
-        "record protocol",
+        "record protocol samplers",
         "grids toy_grid scores runner",
         "tables toy_report",
         "figures stranger",
