@@ -105,7 +105,10 @@ def transitions(agent: IPMAgent, batch: Trajectories, advantage: Tensor) -> Tran
 
 
 def policy_loss(agent: IPMAgent, batch: Trajectories, advantage: Tensor | None, first: bool) -> Loss:
-    """The table's loss on the buffer or a minibatch of it, plus the KL penalty; on the ``first`` step r must be 1."""
+    """The table's loss, a scalar, on the buffer or a minibatch, plus the KL penalty; ``advantage`` is (K, n).
+
+    On the ``first`` step the ratio r must be 1.
+    """
     assert advantage is not None
     c, t = options(agent), transitions(agent, batch, advantage)
     law = agent.policy(t.x, t.k)

@@ -135,7 +135,8 @@ class IPMAgent:
         self.reference = policy(self.pretrained)  # the pretrained sampler, with the same std
         self.check()
         self.average = AveragedModel(self.policy, multi_avg_fn=get_ema_multi_avg_fn(c.ema_decay))
-        self.value = ValueNet(self.dataset.shape, table.num_steps, c.value_width, c.value_depth, generator)
+        value = partial(ValueNet, width=c.value_width, depth=c.value_depth, body=c.value_body)
+        self.value = value(self.dataset.shape, table.num_steps, generator=generator)
         self.value.to(self.device)
         groups: list[dict[str, Any]] = [{"params": list(self.policy.net.parameters())}]
         if self.policy.log_std_ratio is not None:
@@ -160,7 +161,7 @@ class IPMAgent:
     # --- one iteration -------------------------------------------------------------------------------------------
 
     def iterate(self) -> dict[str, float | Tensor]:
-        """One iteration of algorithm 1; returns metrics under stable-baselines3's names.
+        """One iteration of algorithm 1; returns metrics, each a scalar, under stable-baselines3's names.
 
         By theorem 4.1 the gradient of the IPM is - E[ f(x_0) sum_k grad log p_theta(x[k+1] | x[k]) ]: raising f by
         policy gradient lowers the IPM between the samples and the data.
@@ -277,7 +278,7 @@ class IPMAgent:
             return self.value_target(batch, self.score(batch)) - self.value(batch.xs[:-1], self.steps)
 
     def update_policy(self, batch: Trajectories, advantage: Tensor | None, first: bool) -> Metrics:
-        """One step on theta; arguments as `policy_loss`."""
+        """One step on theta; arguments as `policy_loss`, ``advantage`` (K, n) or None; returns scalars."""
         loss, metrics = self.policy_loss(batch, advantage, first)
         c = self.config
         norm = descend("policy", loss, self.policy_optimizer, self.iteration, c.max_grad_norm, self.ranks)

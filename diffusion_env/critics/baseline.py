@@ -68,7 +68,7 @@ class BaselineCritic(TrainedCritic):
         return super().optimizers() | {"value": self.value_optimizer}
 
     def update(self, real: Tensor, fake: Tensor, penalty: Penalty | None = None) -> dict[str, float]:
-        """As `Critic.update`, but the penalty is required: ValueError without one."""
+        """As `Critic.update`, on (N, *shape) and (M, *shape), but the penalty is required: ValueError without one."""
         if penalty is None:
             raise ValueError(
                 "The critic 'baseline' was updated without a penalty, but the penalty is its only "

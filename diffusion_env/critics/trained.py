@@ -81,8 +81,10 @@ class TrainedCritic(Critic):
         """Move the weights back into the allowed set after a step."""
 
     def update(self, real: Tensor, fake: Tensor, penalty: Penalty | None = None) -> dict[str, float]:
-        """As `Critic.update`; also returns `regulariser`, and `penalty` if one is passed. FloatingPointError,
-        and no step, when a term is not finite."""
+        """As `Critic.update`, on (N, *shape) and (M, *shape); also returns `regulariser`, and `penalty` if passed.
+
+        Raises FloatingPointError, and makes no step, when a term is not finite.
+        """
         self.check_batch(real, "real batch")
         self.check_batch(fake, "fake batch")
         # A rollout may call this from no_grad or inference_mode, where no gradient could be taken.

@@ -41,7 +41,7 @@ class GradientPenaltyCritic(TrainedCritic):
         self.generator = stream(seed, "critic draws")
 
     def regulariser(self, real: Tensor, fake: Tensor, f_real: Tensor, f_fake: Tensor) -> Tensor:
-        """The gradient penalty on one random point between each pair of events."""
+        """The gradient penalty, a scalar, at one random point between each pair of events (N, *shape)."""
         # Real and fake are independent draws, so pairing them in order, the longer one cut, is a random
         # pairing.
         n = min(len(real), len(fake))

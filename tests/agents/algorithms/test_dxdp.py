@@ -10,13 +10,10 @@ from torch.distributions import Independent, Normal
 
 from agents.core.config import AgentConfig
 from agents.core.losses import Loss
+from tests.support import wave
 
 MakeAgent = Callable[..., Any]
 SmallConfig = Callable[..., AgentConfig]
-
-
-def wave(x: Tensor) -> Tensor:
-    return x[..., 0].sin() + 0.3 * x[..., 1].square()
 
 
 def loss_with(agent: Any, batch: Any, seed: int) -> Loss:

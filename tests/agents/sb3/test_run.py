@@ -144,7 +144,7 @@ def test_it_logs_the_agents_names_and_counts_training_alone(make_run: MakeRun, t
     assert watched.network_evaluations == plain.learn(EPISODES).network_evaluations > 0
 
 
-def test_an_iteration_is_what_lies_between_two_rollouts(make_run: MakeRun) -> None:
+def test_an_iteration_is_what_lies_between_rollouts(make_run: MakeRun) -> None:
     runs = [make_run(episodes=2), make_run("sac", train_freq=2)]
     assert [run.iteration_timesteps for run in runs] == [2 * EPISODES, 2 * NUM_ENVS]
     task = replace(runs[0].task, num_envs=1)  # SB3 counts episodes in one environment alone
