@@ -29,7 +29,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "denoisers",
         "critics",
         "evaluation",
-        "checks step_counts unseen_samples",
+        "checks scores step_counts unseen_samples",
         "process",
         "assembly",
         "rendering",
