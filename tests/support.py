@@ -173,8 +173,19 @@ def leaves(nested: Any) -> Iterator[Any]:
     if isinstance(nested, dict):
         for value in nested.values():
             yield from leaves(value)
+    elif isinstance(nested, np.ndarray) and nested.dtype == object:  # final_obs of numpy batches, all ended
+        single = nested.tolist()
+        flat = not isinstance(single[0], dict)
+        yield from leaves(
+            np.stack(single) if flat else {key: np.stack([one[key] for one in single]) for key in single[0]}
+        )
     else:
         yield nested
+
+
+def final_x(infos: dict[str, Any]) -> NDArray[np.float32]:
+    """The finished samples (n, *shape) of a numpy batch in SAME_STEP of which all environments ended."""
+    return np.stack([obs["x"] for obs in infos["final_obs"]])
 
 
 def assert_same_steps(ours: list[Step], theirs: list[Step]) -> None:

@@ -142,13 +142,13 @@ def ppo() -> Tensor:
 
 def evaluation() -> Tensor:
     """One evaluation of an untouched sampler, with the floor beside it."""
-    config = EvaluationConfig(num_samples=2_000, w1_samples=500, seeds=(0, 1), held_out_critic=True, critic_steps=20)
+    config = EvaluationConfig(num_samples=2_000, w1_samples=500, seeds=(0, 1), refit_steps=100)
     data = load_dataset("gaussians8")
     network = load_denoiser(None, "gaussians8", (2,))
     table = make_table("ddpm", network.schedule, 5)
     measured = evaluate(lambda n, draws: data.to_data(sample(table, network, n, draws)), data, config)
     rows = [*measured["per_seed"].values(), *floor(data, config)["per_seed"].values()]
-    return torch.tensor(rows, dtype=torch.float64).flatten()
+    return torch.tensor([x for row in rows for x in row if x is not None], dtype=torch.float64)
 
 
 DIGESTED: dict[str, tuple[Callable[[], Tensor], float]] = {

@@ -109,7 +109,7 @@ def test_the_algorithm_of_the_readme_gets_its_row_in_the_comparison(
     (words,) = commands_of_the_readme("python -m benchmarks.compare")
     config = tyro.cli(compare.CompareConfig, args=words)
     assert (config.tasks, config.seeds) == (("swiss_roll_k10",), (0, 1))
-    sizes = Protocol(2, num_samples=300, w1_samples=100, critic_steps=3, curve_points=3, curve_samples=300)
+    sizes = Protocol(2, num_samples=300, w1_samples=100, refit_steps=3, curve_points=3, curve_samples=300)
     tiny = replace(config, scale=1e-3, processes=1, protocol=sizes, results=Path("results"))
     assert compare.main(tiny) == 0
     printed = capsys.readouterr().out

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.core.policy import DenoisingPolicy
+from diffusion_env.checks import NonFiniteActionError
 from diffusion_env.critics import Critic
 from diffusion_env.samplers.denoiser import Denoiser
 from diffusion_env.vector_env import DDPMShortcutVectorEnv
@@ -112,7 +113,7 @@ def collect(
         wanted = law.sample(generator)
         try:
             observation, _, _, _, infos = envs.step(policy.action(x, wanted, k))
-        except ValueError as error:  # the action's shape is right: it was not finite
+        except NonFiniteActionError as error:
             raise FloatingPointError(f"The policy's own action at step {k} was refused. {error}") from error
         x = infos["final_obs"]["x"] if "final_obs" in infos else observation["x"]
         xs.append(x)

@@ -68,7 +68,7 @@ def test_the_verbs(small_world: World, small_config: SmallConfig, algo: str, tmp
     drawn, _ = agent.predict(observation)
     assert mean.shape == drawn.shape == (5, 2) and not np.array_equal(mean, drawn)
     assert agent.sample(7).shape == (7, 2)
-    row = agent.evaluate(EvaluationConfig(num_samples=50, w1_samples=50, support_points=50, seeds=(0,)))
+    row = agent.evaluate(EvaluationConfig(num_samples=50, w1_samples=50, support_points=50, seeds=(0,), refit_steps=5))
     assert 0 < row["sw2_mean"] < 10
     path = agent.save(tmp_path / "agent")
     loaded = agent_class(algo).load(path)

@@ -33,12 +33,13 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("array_type", "action", "error", "message"),
         [
-            ("numpy", torch.zeros(3, 2), TypeError, "received Tensor"),
-            ("numpy", np.zeros((3, 2)), TypeError, "dtype float64"),
+            ("numpy", torch.zeros(3, 2), TypeError, "received a Tensor"),
+            ("numpy", np.zeros((3, 2), complex), TypeError, "dtype complex128"),
             ("numpy", np.zeros((2, 2), np.float32), ValueError, r"\(3, 2\); received \(2, 2\)"),
             ("numpy", np.full((3, 2), np.nan, np.float32), ValueError, "NaN or infinity"),
             ("torch", np.zeros((3, 2), np.float32), TypeError, "received ndarray"),
-            ("torch", torch.zeros(3, 2, dtype=torch.float64), TypeError, r"torch\.float64"),
+            ("torch", torch.zeros(3, 2, dtype=torch.complex64), TypeError, r"torch\.complex64"),
+            ("torch", [[0.0, 0.0]] * 3, TypeError, "received list"),
             ("torch", torch.zeros(3), ValueError, r"\(3, 2\)"),
             ("torch", torch.full((3, 2), torch.inf), ValueError, "NaN or infinity"),
             ("torch", torch.zeros(3, 2, device="meta"), ValueError, "tensor on meta"),
@@ -50,6 +51,14 @@ class TestBadInput:
         with pytest.raises(error, match=message):
             envs.step(action)
         assert not envs.process.k.any()
+
+    @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64, torch.int64])
+    def test_tensors_of_any_real_type_are_taken(self, ring: Dataset, kind: torch.dtype) -> None:
+        envs, states = make_vector(ring, array_type="torch"), []
+        for dtype in (torch.float32, kind):
+            envs.reset(seed=0)
+            states.append(envs.step(torch.ones(3, 2, dtype=dtype))[0]["x"])
+        assert torch.equal(*states) and states[0].dtype == torch.float32
 
     @pytest.mark.parametrize(
         ("mask", "error"),

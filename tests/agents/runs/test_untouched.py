@@ -25,7 +25,7 @@ def test_it_walks_the_task_s_table_with_the_task_s_network(small_task: Task) -> 
 
 
 def test_it_is_measured_with_the_noise_of_the_protocol(small_task: Task) -> None:
-    untouched, config = Untouched(small_task), EvaluationConfig(num_samples=60, w1_samples=50, seeds=(0,))
+    untouched, config = Untouched(small_task), EvaluationConfig(60, w1_samples=50, seeds=(0,), refit_steps=5)
     assert untouched.evaluate(config) == Untouched(small_task, seed=1).evaluate(config)
 
 

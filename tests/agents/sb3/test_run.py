@@ -217,5 +217,5 @@ def test_what_does_not_fit_is_said_in_a_sentence(make_run: MakeRun, tmp_path: Pa
 def test_it_is_evaluated_like_an_agent(make_run: MakeRun) -> None:
     from diffusion_env.config import EvaluationConfig
 
-    measured = make_run().evaluate(EvaluationConfig(num_samples=60, w1_samples=50, seeds=(0, 1)))
+    measured = make_run().evaluate(EvaluationConfig(num_samples=60, w1_samples=50, seeds=(0, 1), refit_steps=5))
     assert 0 < measured["sw2_low"] <= measured["sw2_mean"]
