@@ -14,7 +14,7 @@ class PretrainConfig:
     """How a denoiser is pretrained."""
 
     kind: str = "mlp"
-    """Kind of network: mlp."""
+    """Kind of network: mlp, or another name in `diffusion_env.denoisers.loading.DENOISERS`."""
     schedule: str = DEFAULT_SCHEDULE
     """Noise schedule: linear, cosine, sigmoid, published_toy, karras (variance exploding) or rectified_flow."""
     prediction: str = "v_prediction"
@@ -61,12 +61,12 @@ class EvaluationConfig:
     """One repetition with new samples, new data and new directions per seed."""
     sample_batch: Pair = 10_000
     """Samples asked of the sampler at once."""
-    held_out_critic: bool = False
-    """Whether a critic that was never a reward is trained on half of the points and judges the other half."""
-    critic_steps: Count = 500
-    """Steps of 256 points per side that the held-out critic is trained."""
-    held_out_body: str | None = None
-    """Network of the held-out critic: mlp or conv; None chooses by the shape of the data."""
+    refit_critic: str | None = "energy"
+    """Critic that is trained anew on the first seed's samples against its data; None leaves it out."""
+    refit_steps: Count = 5_000
+    """The most steps that it is trained; it stops before when its gap on unseen points has stopped rising."""
+    refit_body: str | None = None
+    """Its network: mlp or conv; None chooses by the shape of the data."""
 
     def __post_init__(self) -> None:
         check_fields(self)

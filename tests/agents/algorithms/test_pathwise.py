@@ -13,14 +13,11 @@ from agents.algorithms.pathwise import Pathwise
 from agents.core.config import AgentConfig
 from agents.core.ipm_agent import IPMAgent
 from agents.core.losses import Loss
+from tests.support import wave
 
 MakeAgent = Callable[..., Any]
 SmallConfig = Callable[..., AgentConfig]
 SEED = 5
-
-
-def wave(x: Tensor) -> Tensor:
-    return x[..., 0].sin() + 0.3 * x[..., 1].square()
 
 
 def make(make_agent: MakeAgent, config: AgentConfig, num_steps: int = 4) -> tuple[Any, Any]:
