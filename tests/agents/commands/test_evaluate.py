@@ -35,10 +35,10 @@ def test_the_untouched_network_alone(
 def test_a_trained_sampler_beside_others_and_the_floor(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call(f"--checkpoint {checkpoint}") == 0
+    assert call(f"--checkpoint {checkpoint} --trust-paths") == 0
     assert names(capsys.readouterr().out) == ["DDPO-2", "floor"]
     output = tmp_path / "result.json"
-    assert call(f"--checkpoint {checkpoint} --samplers ddim-2 --output {output}") == 0
+    assert call(f"--checkpoint {checkpoint} --trust-paths --samplers ddim-2 --output {output}") == 0
     assert names(capsys.readouterr().out) == ["DDIM-2", "DDPO-2", "floor"]
     written = json.loads(output.read_text())
     assert [row["name"] for row in written["rows"]] == ["DDIM-2", "DDPO-2"]
