@@ -191,8 +191,7 @@ def test_an_ascii_terminal_and_a_full_disk_get_a_sentence(run: Path, tmp_path: P
     done = subprocess.run(full, capture_output=True, cwd=tmp_path, env=environment, text=True, errors="replace")
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
     assert "could not be written" in " ".join(done.stderr.split())
-    shown = subprocess.run(
-        [*full[:-1], "s\u00e9", "--threads", "0"], capture_output=True, cwd=tmp_path, env=environment
-    )
+    wrong = [*full[:-1], "s\u00e9", "--threads", "0"]
+    shown = subprocess.run(wrong, capture_output=True, cwd=tmp_path, env=environment)
     assert shown.returncode == 2 and b"Traceback" not in shown.stderr and shown.stderr.isascii()
     assert not list(tmp_path.iterdir())
