@@ -19,7 +19,7 @@ from benchmarks.comparison.protocol import Protocol
 from benchmarks.comparison.record import Record, load
 from benchmarks.comparison.report import PAGES, write_page, write_report
 from benchmarks.comparison.results import merge_parts
-from benchmarks.comparison.runner import Plan, run_missing
+from benchmarks.comparison.runner import Plan, measure_saved, run_missing
 from benchmarks.comparison.scores import Results
 from benchmarks.comparison.stranger import Stranger, stranger_entry
 
@@ -88,13 +88,15 @@ def main(config: CompareConfig) -> int:
     if config.algo is not None:
         committed = load(config.results / "runs", GRIDS.values())
         stranger = config.stranger()
-        failed = 0 if config.report_only else stranger.run_missing(config.processes)
+        make = stranger.measure_saved if config.measure_only else stranger.run_missing
+        failed = 0 if config.report_only else make(config.processes)
         print(stranger.table(committed))
         return failed
     wanted = {grid.name: grid.selected(config.algorithms, config.tasks, config.seeds) for grid in config.grids}
     record, failed = read(config), 0
     for grid in [] if config.report_only else config.grids:
-        failed += run_missing(wanted[grid.name], config.plan(grid), record, config.processes)
+        act = measure_saved if config.measure_only else run_missing
+        failed += act(wanted[grid.name], config.plan(grid), record, config.processes)
         record = read(config)
     for grid in config.grids:
         results = Results(grid, record.runs_of(grid))

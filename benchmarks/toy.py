@@ -11,7 +11,7 @@ from benchmarks.comparison.options import GridOptions, command
 from benchmarks.comparison.pool import Job, run_all
 from benchmarks.comparison.record import Record, load
 from benchmarks.comparison.results import merge_parts
-from benchmarks.comparison.runner import Plan, missing, run_missing
+from benchmarks.comparison.runner import Plan, measure_saved, missing, run_missing
 from benchmarks.comparison.toy_grid import PUBLISHED, TOY, ToyProtocol, prepared, pretrain_published
 from benchmarks.comparison.toy_report import write_readme, write_report
 
@@ -57,7 +57,10 @@ def read(config: ToyConfig) -> Record:
 def main(config: ToyConfig) -> int:
     """Run what is missing, write the report; returns the number of failed runs."""
     wanted, record, failed = TOY.selected(config.rows, (), config.seeds), read(config), 0
-    if not config.report_only:
+    if config.measure_only:
+        failed = measure_saved(wanted, config.plan, record, config.processes)
+        record = read(config)
+    elif not config.report_only:
         failed += pretrain_missing(missing(wanted, config.plan, record), config)
         failed += run_missing(wanted, config.plan, record, config.processes)
         record = read(config)

@@ -138,4 +138,4 @@ class ProcessViews:
     def seed_process(self, seed: int | None, np_random: np.random.Generator) -> None:
         """Seed the process from ``np_random`` if the user gives a ``seed``, and once if none was ever given."""
         if seed is not None or not self.process.seeded:
-            self.process.seed(int(np_random.integers(2**31)))
+            self.process.seed(int(np_random.integers(2**63)))

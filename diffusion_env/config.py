@@ -56,14 +56,19 @@ class EvaluationConfig:
     """One repetition with new samples, new data and new directions per seed."""
     sample_batch: int = 10_000
     """Samples asked of the sampler at once."""
-    held_out_critic: bool = False
-    """Whether a critic that was never a reward is trained on half of the points and judges the other half."""
-    critic_steps: int = 500
-    """Steps of 256 points per side that the held-out critic is trained."""
-    held_out_body: str | None = None
-    """Network of the held-out critic: mlp or conv; None chooses by the shape of the data."""
+    refit_critic: str | None = "energy"
+    """Critic that is trained anew on the first seed's samples against its data; None leaves it out."""
+    refit_steps: int = 5_000
+    """The most steps that it is trained; it stops before when its gap on unseen points has stopped rising."""
+    refit_body: str | None = None
+    """Its network: mlp or conv; None chooses by the shape of the data."""
 
     def __post_init__(self) -> None:
+        if self.refit_critic is not None and self.refit_steps < 1:
+            raise ValueError(
+                f"An evaluation got refit_steps {self.refit_steps}. A critic that is trained anew needs at least one "
+                "step; refit_critic=None leaves it out."
+            )
         if not self.seeds or min(self.num_samples, self.w1_samples, self.sample_batch) < 2:
             raise ValueError(
                 f"An evaluation got seeds {self.seeds}, num_samples {self.num_samples}, w1_samples "

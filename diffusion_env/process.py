@@ -29,6 +29,7 @@ from diffusion_env.critics.base import Penalty
 from diffusion_env.data.dataset import Dataset
 from diffusion_env.samplers.denoiser import Denoiser
 from diffusion_env.samplers.tables import StepTable
+from diffusion_env.seeds import stream, stream_seed
 from diffusion_env.step_counts import Mask, StepCounts, host_to_device
 from diffusion_env.unseen_samples import CRITIC_BATCH, UnseenSamples
 
@@ -106,12 +107,11 @@ class DenoisingProcess:
 
         Samples that the critic has not seen are forgotten.
         """
-        own, critics = np.random.SeedSequence(seed).generate_state(2).tolist()
-        self.generator.manual_seed(own)
+        self.generator.manual_seed(stream_seed(seed, "environment"))
         self.seeded = True
         self.unseen.clear()
         if self._owns_critic:
-            self.critic.reset(torch.Generator().manual_seed(critics))
+            self.critic.reset(stream(seed, "critic"))
 
     def reset(self, mask: Mask | None = None, start: Tensor | None = None) -> Tensor:
         """Start all particles, or those in ``mask`` (B,), at x[0] ~ N(0, I); returns x (B, *shape).

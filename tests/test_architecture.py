@@ -21,7 +21,7 @@ CODE = ("diffusion_env", "agents", "benchmarks")
 
 FLOORS: dict[str, tuple[str, ...]] = {
     "diffusion_env": (
-        "checkpoints fields",
+        "checkpoints fields seeds",
         "samplers",
         "config",
         "networks",
@@ -73,7 +73,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "benchmarks.comparison": (
         "markdown manifest pool statistics results options tuned",
         "grid",
-        "record protocol",
+        "record protocol samplers",
         "grids toy_grid scores runner",
         "tables toy_report",
         "figures stranger",

@@ -45,6 +45,7 @@ from diffusion_env.data.dataset import Dataset
 from diffusion_env.evaluation.protocol import EvaluationConfig, evaluate
 from diffusion_env.samplers.law import GaussianStep
 from diffusion_env.samplers.walk import sample
+from diffusion_env.seeds import stream
 from diffusion_env.vector_env import DDPMShortcutVectorEnv
 
 
@@ -112,8 +113,9 @@ class IPMAgent:
         own_seed = self.ranks.seed(self.seed)
         self.envs = make_envs(env_id, num_envs, self.env_kwargs, self.device)
         self.pretrained = required_denoiser(self.envs)
-        self.generator = torch.Generator(self.device).manual_seed(own_seed)
-        self.sample_generator = torch.Generator(self.device).manual_seed(own_seed + 1)
+        self.generator = stream(own_seed, "rollout", self.device)
+        self.minibatch_generator = stream(own_seed, "minibatch", self.device)
+        self.sample_generator = stream(own_seed, "sampling", self.device)
         self.num_timesteps, self.iteration, self.total_timesteps = 0, 0, 0
         # The next rollout's start; None while one is under way, so that whatever interrupts it restarts the episodes.
         self.next_start: Tensor | None = self.envs.reset(seed=own_seed)[0]["x"]
@@ -125,7 +127,7 @@ class IPMAgent:
         self._logger: Logger | None = None
         self._log_name: str | None = None  # of the run that ``learn`` numbered; None for a logger of the user
         self.loaded_log: Mapping[str, Any] | None = log_state(None)
-        self.build(torch.Generator().manual_seed(self.seed))
+        self.build(stream(self.seed, "weights"))
 
     def build(self, generator: torch.Generator) -> None:
         """The sampler (a copy of the pretrained network), its average, V, and their optimizers.
@@ -139,7 +141,8 @@ class IPMAgent:
         self.reference = policy(self.pretrained)  # the pretrained sampler, with the same std
         self.check()
         self.average = AveragedModel(self.policy, multi_avg_fn=get_ema_multi_avg_fn(c.ema_decay))
-        self.value = ValueNet(self.dataset.shape, table.num_steps, c.value_width, c.value_depth, generator)
+        value = partial(ValueNet, width=c.value_width, depth=c.value_depth, body=c.value_body)
+        self.value = value(self.dataset.shape, table.num_steps, generator=generator)
         self.value.to(self.device)
         groups: list[dict[str, Any]] = [{"params": list(self.policy.net.parameters())}]
         if self.policy.log_std_ratio is not None:
@@ -164,7 +167,7 @@ class IPMAgent:
     # --- one iteration -------------------------------------------------------------------------------------------
 
     def iterate(self) -> dict[str, float | Tensor]:
-        """One iteration of algorithm 1; returns metrics under stable-baselines3's names.
+        """One iteration of algorithm 1; returns metrics, each a scalar, under stable-baselines3's names.
 
         By theorem 4.1 the gradient of the IPM is - E[ f(x_0) sum_k grad log p_theta(x[k+1] | x[k]) ]: raising f by
         policy gradient lowers the IPM between the samples and the data.
@@ -281,7 +284,7 @@ class IPMAgent:
             return self.value_target(batch, self.score(batch)) - self.value(batch.xs[:-1], self.steps)
 
     def update_policy(self, batch: Trajectories, advantage: Tensor | None, first: bool) -> Metrics:
-        """One step on theta; arguments as `policy_loss`."""
+        """One step on theta; arguments as `policy_loss`, ``advantage`` (K, n) or None; returns scalars."""
         loss, metrics = self.policy_loss(batch, advantage, first)
         c = self.config
         norm = descend("policy", loss, self.policy_optimizer, self.iteration, c.max_grad_norm, self.ranks)
@@ -316,6 +319,11 @@ class IPMAgent:
         are saved beside them."""
         names = ("policy", "average", "value", "policy_optimizer", "value_optimizer")
         return {name: getattr(self, name) for name in names}
+
+    @property
+    def generators(self) -> tuple[torch.Generator, ...]:
+        """Every generator that draws for the algorithm, saved and resumed with it."""
+        return self.generator, self.minibatch_generator, self.sample_generator
 
     # --- what can be read ----------------------------------------------------------------------------------------
 
@@ -364,7 +372,7 @@ class IPMAgent:
         assert self.newest is not None
         return {
             **kl_to_pretrained(self.policy, self.reference, self.newest.xs),
-            **critic_diagnostics(self.critic, self.dataset, self.newest.x0, seed=self.iteration),
+            **critic_diagnostics(self.critic, self.dataset, self.newest.x0, self.seed, self.iteration),
             **exploration(self.policy),
             "rollout/ep_len_mean": self.policy.table.num_steps,
             "train/n_updates": self.iteration * self.config.n_generator,
@@ -430,7 +438,7 @@ class IPMAgent:
 
     def sample(self, n: int, seed: int | None = None) -> Tensor:
         """n samples (n, *shape) in data units, on the agent's device; ``seed`` None goes on with the agent's own."""
-        generator = self.sample_generator if seed is None else torch.Generator(self.device).manual_seed(seed)
+        generator = self.sample_generator if seed is None else stream(seed, "sampling", self.device)
         return self.sample_with(n, generator)
 
     def sample_with(self, n: int, generator: torch.Generator) -> Tensor:

@@ -152,7 +152,7 @@ def agent_state(agent: Any) -> dict[str, Any]:
         "critic": agent.critic.state_dict(),
         "envs": agent.envs.state_dict(),
         "next_start": agent.next_start,
-        "generators": [agent.generator.get_state(), agent.sample_generator.get_state()],
+        "generators": [generator.get_state() for generator in agent.generators],
         "counters": [agent.num_timesteps, agent.iteration, agent.total_timesteps],
         "log": agent.logged,
     }
@@ -179,7 +179,7 @@ def restore_agent(
         if same_envs:
             agent.envs.load_state_dict(state["envs"])
         agent.next_start = state["next_start"] if same_envs else None
-        for generator, saved in zip((agent.generator, agent.sample_generator), state["generators"], strict=True):
+        for generator, saved in zip(agent.generators, state["generators"], strict=True):
             generator.set_state(saved.cpu())
         agent.num_timesteps, agent.iteration, agent.total_timesteps = state["counters"]
         agent.loaded_log = state.get("log")  # files of older versions have none

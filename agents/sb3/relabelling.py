@@ -14,6 +14,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
 from agents.sb3.vec_env import DDPMShortcutVecEnv
+from diffusion_env.seeds import stream
 
 DATA_BATCH = 512
 
@@ -28,7 +29,7 @@ class NewestReward:
 
     def __init__(self, env: DDPMShortcutVecEnv, seed: int = 0) -> None:
         self.env: DDPMShortcutVecEnv | None = env
-        self.generator = torch.Generator(env.dataset.device).manual_seed(seed)
+        self.generator = stream(seed, "relabelling", env.dataset.device)
 
     @torch.no_grad()
     def __call__(self, x0: Tensor) -> Tensor:

@@ -24,10 +24,14 @@ class GridOptions:
     """Multiple of every budget; results other than at 1 have a folder and a report of their own, with _xSCALE."""
     report_only: bool = False
     """Only rebuild the report from the results."""
+    measure_only: bool = False
+    """Measure the saved samplers of the finished runs again, and train nothing."""
 
     def __post_init__(self) -> None:
         if not 0 < self.scale < float("inf"):
             raise ValueError(f"--scale multiplies the budget and must be above 0; received {self.scale:g}.")
+        if self.report_only and self.measure_only:
+            raise ValueError("--report-only measures nothing and --measure-only measures; choose one of them.")
         if self.processes < 1:
             raise ValueError(f"--processes must be an integer >= 1; received {self.processes}.")
 

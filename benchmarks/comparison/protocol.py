@@ -1,8 +1,9 @@
 """What is measured of a run, and on which seeds: a `Measuring` is a grid's, and every result is stored with its sizes.
 
 `Protocol` is the one of the comparison. A training seed has evaluation sets of its own, which all entries share and no
-training or tuning touches. SW2, off support, mode coverage and recall are measured on each of them; what costs more
-(exact W1, MMD, held-out critic) on the first. Raw numbers only: scores are made by the report.
+training or tuning touches. SW2, off support, mode coverage, recall and the AUC of both classifiers are measured on each
+of them; what costs more (exact W1, MMD, the IPM of a critic that is trained anew) on the first. Raw numbers only: the
+report makes the scores.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from benchmarks.seeds import SEEDS, evaluation_seeds
 from diffusion_env.config import EvaluationConfig
 from diffusion_env.data.dataset import Dataset
 from diffusion_env.evaluation.protocol import Sample, draw_fresh, evaluate, floor
+from diffusion_env.seeds import stream
 
 FLOOR_SETS = 5
 UNUSED = 2  # the least number of points of a metric whose value is not kept
-ON_EVERY_SET = ("sw2", "off_support", "mode_coverage", "recall")
-ON_FIRST_SET = ("w1", "mmd", "held_out_critic")
+ON_EVERY_SET = ("sw2", "off_support", "mode_coverage", "recall", "auc_boosting", "auc_neighbours")
+ON_FIRST_SET = ("w1", "mmd", "refitted_ipm")
 
 
 class Measuring(Interface):
@@ -59,8 +61,8 @@ class Protocol:
     """Samples, and reference points, per set."""
     w1_samples: int = 2_500
     """Points per side of the exact W1 and the MMD."""
-    critic_steps: int = 100
-    """Steps that the held-out critic is trained."""
+    refit_steps: int = 5_000
+    """The most steps that a new energy critic is trained against the finished sampler."""
     curve_points: int = 10
     """Measurements of SW2 during a run, but for the one at its start."""
     curve_samples: int = 5_000
@@ -73,15 +75,15 @@ class Protocol:
             num_samples=self.num_samples,
             w1_samples=self.w1_samples,
             seeds=seeds[:1],
-            held_out_critic=True,
-            critic_steps=self.critic_steps,
+            refit_steps=self.refit_steps,
         )
-        others = replace(first, w1_samples=UNUSED, seeds=seeds[1:] or seeds, held_out_critic=False)
+        others = replace(first, w1_samples=UNUSED, seeds=seeds[1:] or seeds, refit_critic=None)
         return [first, others] if seeds[1:] else [first]
 
     def at_curve(self, sets: int = 1) -> EvaluationConfig:
         """Of the untouched sampler and of fresh data on the points of every learning curve."""
-        return EvaluationConfig(num_samples=self.curve_samples, w1_samples=UNUSED, seeds=tuple(SEEDS["curves"][:sets]))
+        seeds = tuple(SEEDS["curves"][:sets])
+        return EvaluationConfig(self.curve_samples, w1_samples=UNUSED, seeds=seeds, refit_critic=None)
 
     def of_floor(self, dataset: Dataset, task: Task, seed: int) -> dict[str, Any]:
         """The outcome of a perfect sampler: fresh data on the same sets.
@@ -108,7 +110,7 @@ class Protocol:
         if trained.critic is None:
             return None
         data = draw_fresh(dataset, config, config.seeds[0]).reference
-        generator = torch.Generator(dataset.device).manual_seed(config.seeds[0])
+        generator = stream(config.seeds[0], "evaluation samples", dataset.device)
         with torch.no_grad():
             samples = seeded(trained.sample)(len(data), generator)
         return trained.critic.distance(dataset.from_data(data), dataset.from_data(samples))

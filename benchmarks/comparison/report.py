@@ -63,7 +63,7 @@ NOT_CLAIMED = """
   their difference is small (table of scales) scores are noisy.
 - Equal environment steps are not equal work: an algorithm that makes more updates per step pays in CPU seconds and
   network evaluations, which are beside the scores. CPU seconds depend on the machine and on what else it was doing.
-- The held-out critic is trained briefly and bounds W1 from below: it exposes gross reward hacking, not fine faults.
+- A classifier and a critic that find nothing prove nothing: others might. What they find is there.
 """
 
 
@@ -79,7 +79,7 @@ def write_report(results: Results, folder: Path, path: Path) -> str:
     sections = [
         intro(folder, results),
         f"## Scores\n\n{aggregate_table(results)}\n\n{pictures}",
-        f"## Other metrics, and the reward against a critic that never was one\n\n{quality_table(results)}",
+        f"## Other metrics, and critics and classifiers that never were a reward\n\n{quality_table(results)}",
         f"## Probability of improvement over `{grid.baseline}`\n\n{improvement_table(results)}"
         * (len(grid.entries) > 1),
         f"## Costs\n\n{cost_table(results)}",

@@ -2,7 +2,8 @@
 
 A run whose result is there, made with the same settings, is not repeated, so an interrupted grid goes on where it
 stopped. A run that raises is recorded as failed and tried again by the next call; one whose sampler stops giving finite
-numbers is a result, "diverged".
+numbers is a result, "diverged". Each trained sampler is saved beside the results, and `measure_saved` measures it again
+without training.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from benchmarks.comparison.pool import Job, describe, run_all
 from benchmarks.comparison.protocol import Measuring
 from benchmarks.comparison.record import Record, key_of
 from benchmarks.comparison.results import RunResult, merge_parts, run_key, write_part
+from benchmarks.comparison.samplers import restore_sampler, sampler_path, save_sampler
 from diffusion_env.data.named import load_dataset
 
 
@@ -84,6 +86,12 @@ def same_settings(recorded: dict[str, Any], wanted: dict[str, Any]) -> bool:
     return {**recorded, "hyperparameters": {**filled, **recorded["hyperparameters"]}} == wanted
 
 
+def training_settings(made: dict[str, Any]) -> dict[str, Any]:
+    """Those of the settings ``made`` that training depends on, the measurements of the learning curve included."""
+    curve = {name: x for name, x in made["protocol"].items() if name.startswith("curve_")}
+    return {**made, "protocol": curve}
+
+
 def identity(run: Run, plan: Plan) -> dict[str, Any]:
     """The head of a result."""
     return {
@@ -114,6 +122,8 @@ def _outcome(run: Run, plan: Plan) -> dict[str, Any]:
         return plan.protocol.of_untouched(algorithm, run.seed)
     watch = plan.protocol.watch(algorithm, plan.budget(run))
     diverged = divergence(lambda: algorithm.learn(plan.budget(run), watch), algorithm.sample)
+    if not diverged:
+        save_sampler(sampler_path(plan.folder, run), algorithm, training_settings(settings(run, plan)))
     costs = {
         "timesteps": algorithm.num_timesteps,
         "network_evaluations": algorithm.network_evaluations,
@@ -164,5 +174,52 @@ def run_missing(runs: Sequence[Run], plan: Plan, record: Record, processes: int)
     jobs = [Job(execute_and_save, (run, plan)) for run in missing(runs, plan, record)]
     try:
         return run_all(jobs, processes, partial(save_failure, plan))
+    finally:
+        merge_parts(plan.folder)
+
+
+def measured_again(run: Run, plan: Plan, before: RunResult) -> RunResult:
+    """The finished result ``before`` of ``run``, measured again from its saved sampler; the learning curve stays.
+
+    A reference has no sampler: it is made again as a whole. Raises CheckpointError where the saved sampler is not this
+    run's.
+    """
+    if not run.entry.trains:
+        return execute(run, plan)
+    torch.set_num_threads(1)
+    wanted, task = settings(run, plan), plan.prepare(run.task, plan.folder, plan.scale)
+    algorithm = find(run.entry.algorithm).make(task, run.seed, run.entry.changes_at(task.num_steps))
+    restore_sampler(sampler_path(plan.folder, run), algorithm, training_settings(wanted))
+    return {**before, "settings": wanted, **plan.protocol.of_trained(algorithm, run.seed)}
+
+
+def measure_and_save(run: Run, plan: Plan, before: RunResult) -> str:
+    """`measured_again` in its own process; its part is written when it is complete."""
+    started = time.perf_counter()
+    write_part(plan.folder, measured_again(run, plan, before))
+    return f"{run.label}: measured again, {time.perf_counter() - started:.0f} s"
+
+
+def measure_saved(runs: Sequence[Run], plan: Plan, record: Record, processes: int) -> int:
+    """Measure again those of ``runs`` that have a finished result and, if they train, a saved sampler.
+
+    Says how many have not; returns how many failed, whose results stay as they were.
+    """
+    finished = {
+        (entry, *run_key(result)): result
+        for entry, results in record.entries.items()
+        for result in results
+        if result["status"] == "finished"
+    }
+    found = {run: finished.get((run.entry.name, *key_of(run))) for run in runs}
+    there = {
+        run: result
+        for run, result in found.items()
+        if result is not None and (not run.entry.trains or sampler_path(plan.folder, run).exists())
+    }
+    if len(there) < len(runs):
+        print(f"{len(runs) - len(there)} of {len(runs)} runs have no finished result with a saved sampler; left as is.")
+    try:
+        return run_all([Job(measure_and_save, (run, plan, result)) for run, result in there.items()], processes)
     finally:
         merge_parts(plan.folder)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from benchmarks.comparison.markdown import table
 from benchmarks.comparison.protocol import Protocol
 from benchmarks.comparison.record import Record, key_of
 from benchmarks.comparison.results import RunResult, entry_path, merge_parts, read_entry, run_key
-from benchmarks.comparison.runner import Plan, missing, run_missing, settings
+from benchmarks.comparison.runner import Plan, measure_saved, missing, run_missing, settings
 from benchmarks.comparison.scores import Results, value
 from benchmarks.comparison.statistics import improvement_interval
 from benchmarks.comparison.tables import (
@@ -121,6 +122,10 @@ class Stranger:
                 )
         return run_missing(self.runs, self.plan, record, processes)
 
+    def measure_saved(self, processes: int) -> int:
+        """Measure its saved samplers again; returns how many failed."""
+        return measure_saved(self.runs, self.plan, self.record(), processes)
+
     def results(self, committed: Record) -> Results:
         """Its runs, made with the present settings, and those of the grid on the same tasks."""
         record = self.record()
@@ -134,7 +139,9 @@ class Stranger:
     def _refuse_other_sizes(self, theirs: dict[Run, RunResult]) -> None:
         wanted = asdict(self.protocol)
         for run, result in theirs.items():
-            if run.entry.name in REFERENCES and result["settings"]["protocol"] != wanted:
+            made = result["settings"]["protocol"]  # a size that one of the two does not know is of another edition
+            differ = any(made[name] != x for name, x in wanted.items() if name in made)
+            if run.entry.name in REFERENCES and differ:
                 raise ValueError(
                     f"{run.label} was measured with {result['settings']['protocol']}, and --algo would be with "
                     f"{wanted}. Scores compare equal measurements only: leave the --protocol options out."
@@ -147,7 +154,7 @@ class Stranger:
         grouped = grouped if len(grouped) > 2 else grouped[:1]  # of a single K, all tasks are that K's
         columns = [
             *("entry", "runs", "seeds per task", *(f"IQM, {name}" for name, _ in grouped), "mean", "below 0"),
-            *("exact W1 score", "off support", f"P(`{self.entry.name}` is better)"),
+            *("exact W1 score", "AUC, boosting", "AUC, neighbours", "off support", f"P(`{self.entry.name}` is better)"),
         ]
         rows = [self._row(results, entry, [tasks for _, tasks in grouped]) for entry in results.grid.entries]
         return "\n\n".join([*self._sentences(results), table(columns, rows)])
@@ -164,7 +171,14 @@ class Stranger:
             mean_cell(results, name),
             below_cell(results, name),
             iqm_cell(results, name, tasks, "w1"),
-            number(over_tasks(results, name, lambda result: value(result, "off_support")), "{:.2%}"),
+            *(
+                number(over_tasks(results, name, partial(value, metric=metric)), form)
+                for metric, form in (
+                    ("auc_boosting", "{:.3f}"),
+                    ("auc_neighbours", "{:.3f}"),
+                    ("off_support", "{:.2%}"),
+                )
+            ),
             NONE if entry == self.entry else self._chance(results, name),
         ]
 

@@ -84,15 +84,15 @@ class ToyProtocol:
     """Sizes of the measurements of a run of the toy table."""
 
     evaluations: int = 3
-    """Evaluation sets per seed; no other seed and no training uses them. The held-out critic sees the first."""
+    """Evaluation sets per seed; no other seed and no training uses them. A critic is trained anew on the first."""
     num_samples: int = 10_000
     """Points of the published metric."""
     large_samples: int = 100_000
     """Points of the metric that still tells methods apart when the first has reached its floor."""
     large_steps: int = 100
     """The largest K at which that many samples are drawn."""
-    critic_steps: int = 500
-    """Steps that the held-out critic is trained."""
+    refit_steps: int = 5_000
+    """The most steps that a new energy critic is trained against the finished sampler."""
     curve_iterations: int = 50
     """Iterations from one point of the learning curve to the next."""
     curve_samples: int = 10_000
@@ -101,10 +101,9 @@ class ToyProtocol:
     def final(self, task: Task, seed: int) -> dict[str, EvaluationConfig]:
         """What is measured at the end of a run of ``seed``: on its own evaluation sets, the same for every entry."""
         seeds = evaluation_seeds("toy evaluation", seed, self.evaluations)
-        small = EvaluationConfig(num_samples=self.num_samples, seeds=seeds, critic_steps=self.critic_steps)
-        measured = {"metrics": small, "held_out": replace(small, seeds=seeds[:1], held_out_critic=True)}
-        large = {"large_metrics": replace(small, num_samples=self.large_samples)}
-        return {**measured, **(large if task.num_steps <= self.large_steps else {})}
+        small = EvaluationConfig(num_samples=self.num_samples, seeds=seeds, refit_steps=self.refit_steps)
+        large = {"large_metrics": replace(small, num_samples=self.large_samples, refit_critic=None)}
+        return {"metrics": small, **(large if task.num_steps <= self.large_steps else {})}
 
     def of_floor(self, dataset: Dataset, task: Task, seed: int) -> dict[str, Any]:
         """The metrics of fresh data on the same sets."""

@@ -46,5 +46,5 @@ class EnergyCritic(TrainedCritic):
         super().__init__(shape, seed, width, depth, learning_rate, body, own)
 
     def regulariser(self, real: Tensor, fake: Tensor, f_real: Tensor, f_fake: Tensor) -> Tensor:
-        """The mean square of the scores of each batch, times gamma."""
+        """gamma times the mean square of the scores of each batch: of f_real (N,) and f_fake (M,) a scalar."""
         return self.gamma * (f_real.square().mean() + f_fake.square().mean())

@@ -12,6 +12,7 @@ from diffusion_env.critics.trained import TrainedCritic, seed_from
 from diffusion_env.fields import Count, Positive, Weight
 from diffusion_env.networks.layers import MaxMin
 from diffusion_env.networks.spectral import bound_slope, iterate_norms
+from diffusion_env.seeds import stream
 
 
 class GradientPenaltyCritic(TrainedCritic):
@@ -37,10 +38,10 @@ class GradientPenaltyCritic(TrainedCritic):
     ) -> None:
         super().__init__(shape, seed, width, depth, learning_rate, body, {"gradient_weight": gradient_weight})
         self.gradient_weight = gradient_weight
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = stream(seed, "critic draws")
 
     def regulariser(self, real: Tensor, fake: Tensor, f_real: Tensor, f_fake: Tensor) -> Tensor:
-        """The gradient penalty on one random point between each pair of events."""
+        """The gradient penalty, a scalar, at one random point between each pair of events (N, *shape)."""
         # Real and fake are independent draws, so pairing them in order, the longer one cut, is a random
         # pairing.
         n = min(len(real), len(fake))

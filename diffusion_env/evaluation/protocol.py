@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from diffusion_env.config import EvaluationConfig
+from diffusion_env.critics import make_critic
 from diffusion_env.data.dataset import Dataset
 from diffusion_env.evaluation.metrics import (
     NEIGHBOURS,
@@ -29,15 +30,18 @@ from diffusion_env.evaluation.metrics import (
     recall,
     sliced_wasserstein,
 )
+from diffusion_env.evaluation.refitted import MIN_REFIT_POINTS, refitted_ipm
+from diffusion_env.evaluation.two_sample import MIN_POINTS, classifier_auc
+from diffusion_env.seeds import stream
 
 Sample = Callable[[int, torch.Generator], Tensor]
 Scores = dict[str, float | None]
 
-CRITIC_BATCH = 256
 RECALL_SAMPLES = 5_000
+REFIT_SAMPLES = 20_000
+"""The most points of each side that a critic is trained anew on."""
 SUPPORT_QUANTILE = 0.999
-SAMPLE_STREAM, PROJECTION_STREAM, CRITIC_STREAM = 0, 1, 2
-NUM_STREAMS = 3
+SAMPLES, DIRECTIONS = "evaluation samples", "evaluation directions"
 
 
 @dataclass(frozen=True)
@@ -68,9 +72,9 @@ class MetricInput:
         """Data units: a sample farther than this from all support points is off the support; see `support_radius`."""
         return support_radius(self.points, self.dataset, self.config)
 
-    def generator(self, stream: int) -> torch.Generator:
-        """The random numbers of one ``stream`` of this seed, from their beginning, on the samples' device."""
-        return _generator(self.seed, stream, self.samples.device)
+    def generator(self, name: str) -> torch.Generator:
+        """The stream of this seed called ``name`` in `diffusion_env.seeds`, on the samples' device."""
+        return stream(self.seed, name, self.samples.device)
 
 
 def evaluate(sample: Sample, dataset: Dataset, config: EvaluationConfig | None = None) -> dict[str, Any]:
@@ -85,8 +89,10 @@ def evaluate(sample: Sample, dataset: Dataset, config: EvaluationConfig | None =
     Returns:
         ``sw2_mean, sw2_low, sw2_high`` and the same for ``w1``: the mean over the seeds and the ends of its
         95 % interval (Student's t; None with a single seed). ``off_support``, ``mmd``, ``mode_coverage``
-        (None without modes), ``recall`` (at most 5,000 points per side) and ``held_out_critic`` (None if not
-        asked for): means. ``per_seed``: the list behind each of them. ``num_samples`` and
+        (None without modes), ``recall`` (at most 5,000 points per side), ``auc_boosting`` and
+        ``auc_neighbours`` (`classifier_auc`, None below 20 points): means. ``refitted_ipm`` (`refitted_ipm` in the
+        critic's units, on the first seed; None where it is not asked for, or below 8 points).
+        ``per_seed``: the list behind each of them, with None where a seed has no value. ``num_samples`` and
         ``off_support_radius``: what was used.
 
     Raises:
@@ -95,7 +101,7 @@ def evaluate(sample: Sample, dataset: Dataset, config: EvaluationConfig | None =
     config = config or EvaluationConfig()
 
     def draw(points: FreshPoints, seed: int) -> Tensor:
-        generator = _generator(seed, SAMPLE_STREAM, dataset.device)
+        generator = stream(seed, SAMPLES, dataset.device)
         return _draw_samples(sample, len(points.reference), generator, dataset, config.sample_batch)
 
     return _repeat(draw, dataset, config)
@@ -163,35 +169,6 @@ def support_radius(points: FreshPoints, dataset: Dataset, config: EvaluationConf
     return float(nearest_distances(points.reference, points.support).quantile(SUPPORT_QUANTILE))
 
 
-def _critic_distance(
-    samples: Tensor, reference: Tensor, dataset: Dataset, config: EvaluationConfig, seed: int
-) -> float | None:
-    """W1 in data units, estimated by a critic that was never a reward: trained on one half of the points (n, *shape)
-    with a gradient penalty, it scores the other half. None unless the configuration asks for it.
-
-    A sampler that has learned to get high scores from its own critic, and not to match the data, gets a large distance.
-    """
-    if not config.held_out_critic:
-        return None
-    from diffusion_env.critics import make_critic
-
-    body = {"body": config.held_out_body}
-    critic = make_critic("gradient_penalty", dataset.shape, seed, body).to(dataset.device)
-    generator = _generator(seed, CRITIC_STREAM, dataset.device)
-    half = len(samples) // 2
-    real, fake = dataset.from_data(reference), dataset.from_data(samples)
-    for _ in range(config.critic_steps):
-        index = torch.randint(half, (2, CRITIC_BATCH), generator=generator, device=dataset.device)
-        critic.update(real[index[0]], fake[index[1]])
-    # The critic's slope is 1 per network unit, that is 1 / scale per data unit.
-    return dataset.scale * critic.distance(real[half:], fake[half:])
-
-
-def _generator(seed: int, stream: int, device: torch.device) -> torch.Generator:
-    """Every pair of evaluation seed and stream has a generator seed of its own."""
-    return torch.Generator(device).manual_seed(NUM_STREAMS * seed + stream)
-
-
 def _mode_coverage(given: MetricInput) -> float | None:
     if given.dataset.modes is None or given.dataset.mode_radius is None:
         return None
@@ -203,9 +180,25 @@ def _recall(given: MetricInput) -> float:
     return recall(samples, reference, min(NEIGHBOURS, len(samples) - 1))
 
 
+def _auc(given: MetricInput, classifier: str) -> float | None:
+    if len(given.samples) < MIN_POINTS:
+        return None
+    return classifier_auc(given.samples, given.points.reference, classifier, given.seed)
+
+
+def _refitted_ipm(given: MetricInput) -> float | None:
+    """The gap that a critic with new weights finds; it was no reward of the sampler, so none is hidden from it."""
+    config, dataset = given.config, given.dataset
+    if config.refit_critic is None or given.seed != config.seeds[0] or len(given.samples) < MIN_REFIT_POINTS:
+        return None
+    critic = make_critic(config.refit_critic, dataset.shape, given.seed, {"body": config.refit_body})
+    fake, real = (dataset.from_data(points) for points in given.first(REFIT_SAMPLES))
+    return refitted_ipm(critic.to(dataset.device), fake, real, given.seed, max_steps=config.refit_steps).gap
+
+
 METRICS: dict[str, Callable[[MetricInput], float | None]] = {
     "sw2": lambda given: sliced_wasserstein(
-        given.samples, given.points.reference, given.generator(PROJECTION_STREAM), given.config.num_projections
+        given.samples, given.points.reference, given.generator(DIRECTIONS), given.config.num_projections
     ),
     "w1": lambda given: exact_w1(*given.first(given.config.w1_samples)),
     "off_support": lambda given: off_support(given.samples, given.points.support, given.radius),
@@ -213,14 +206,15 @@ METRICS: dict[str, Callable[[MetricInput], float | None]] = {
     "mmd": lambda given: mmd(*given.first(given.config.w1_samples)),
     "mode_coverage": _mode_coverage,
     "recall": _recall,
-    "held_out_critic": lambda given: _critic_distance(
-        given.samples, given.points.reference, given.dataset, given.config, given.seed
-    ),
+    "auc_boosting": lambda given: _auc(given, "boosting"),
+    "auc_neighbours": lambda given: _auc(given, "neighbours"),
+    "refitted_ipm": _refitted_ipm,
 }
 """What `evaluate` measures: name -> function of one seed's points; None where it does not apply.
 
-A metric that draws takes `MetricInput.generator` of an existing stream: no two metrics are compared with each other, so
-they may share their random numbers, and a new stream would change those of all seeds."""
+A metric that draws takes `MetricInput.generator` of an existing stream, or a generator of its own from the seed: no two
+metrics are compared with each other, so they may share their random numbers, and a new stream would change those of all
+seeds."""
 WITH_INTERVAL = ("sw2", "w1")
 """Metrics reported as mean, low and high; the others as a mean."""
 

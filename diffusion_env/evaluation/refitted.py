@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 
 from diffusion_env.critics import Critic
+from diffusion_env.seeds import stream
 
 BATCH = 256
 ROUND_STEPS = 50
 PATIENCE_STEPS = 1_000
 MAX_STEPS = 5_000
+MIN_REFIT_POINTS = 8
 
 
 class Refit(NamedTuple):
@@ -45,18 +47,19 @@ def refitted_ipm(
     Raises:
         ValueError: fewer than 8 points on a side.
     """
-    if min(len(samples), len(data)) < 8:
+    if min(len(samples), len(data)) < MIN_REFIT_POINTS:
         raise ValueError(
             f"A critic was to be trained anew on {len(samples)} samples and {len(data)} data points; each side is cut "
-            "into three parts and needs at least 8."
+            f"into three parts and needs at least {MIN_REFIT_POINTS}."
         )
     (fake, fake_stop, fake_judge), (real, real_stop, real_judge) = _parts(samples), _parts(data)
-    draws = torch.Generator(samples.device).manual_seed(seed)
+    draws = stream(seed, "evaluation critic", samples.device)
     best, best_state, best_step, step = -float("inf"), copy.deepcopy(critic.state_dict()), 0, 0
     while step < max_steps and step - best_step < patience_steps:
-        for _ in range(ROUND_STEPS):
+        steps = min(ROUND_STEPS, max_steps - step)
+        for _ in range(steps):
             critic.update(_batch(real, draws), _batch(fake, draws))
-        step += ROUND_STEPS
+        step += steps
         gap = critic.distance(real_stop, fake_stop)
         if gap > best:
             best, best_state, best_step = gap, copy.deepcopy(critic.state_dict()), step

@@ -53,7 +53,7 @@ FLAGS = [(command, *flag) for command in REQUIRED for flag in booleans(command) 
 
 
 def test_all_boolean_flags_are_found() -> None:
-    assert {name for _, name, _ in FLAGS} == {"parallel", "progress_bar", "train_critic", "held_out_critic"}
+    assert {name for _, name, _ in FLAGS} == {"parallel", "progress_bar", "train_critic"}
 
 
 @pytest.mark.parametrize(("command", "name", "path"), FLAGS)
@@ -80,6 +80,7 @@ OTHER = {
     "step_weight": "equal",
     "group_size": "4",
     "backprop_steps": "2",
+    "value_body": "conv",
 }
 FAMILIES = ("sft_pg", "dxdp", "pathwise")
 

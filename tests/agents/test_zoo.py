@@ -84,7 +84,7 @@ def test_every_algorithm_is_made_trained_measured_saved_and_loaded_alike(
     assert made.network_evaluations is None or made.network_evaluations >= 0
     x0 = made.sample(9, 3)
     assert x0.shape == (9, 2) and torch.equal(x0, made.sample(9, 3)) and not torch.equal(x0, made.sample(9, 4))
-    assert made.evaluate(EvaluationConfig(num_samples=50, w1_samples=20, seeds=(0,)))["sw2_mean"] > 0
+    assert made.evaluate(EvaluationConfig(num_samples=50, w1_samples=20, seeds=(0,), refit_steps=5))["sw2_mean"] > 0
     loaded = load_agent(tmp_path, algorithms=[algo])
     assert torch.equal(loaded.sample(9, 3), x0)
     assert (loaded.name, loaded.num_timesteps) == (made.name, made.num_timesteps)

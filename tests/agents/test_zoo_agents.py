@@ -60,7 +60,7 @@ def test_metrics_are_an_algorithm_s_own(make_agent: MakeAgent, record: Callable[
 
 
 @pytest.mark.parametrize("algo", AGENTS)
-def test_the_six_verbs(small_world: World, small_config: SmallConfig, algo: str, tmp_path: Path) -> None:
+def test_the_verbs(small_world: World, small_config: SmallConfig, algo: str, tmp_path: Path) -> None:
     agent = agent_class(algo)(config=small_config(algo), num_envs=8, env_kwargs=small_world, seed=0)
     assert agent.learn(1) is agent and agent.num_timesteps == 2 * 2 * 8
     observation = {"x": np.zeros((5, 2), np.float32), "step": np.array([0, 1, 0, 1, 0])}
@@ -68,7 +68,7 @@ def test_the_six_verbs(small_world: World, small_config: SmallConfig, algo: str,
     drawn, _ = agent.predict(observation)
     assert mean.shape == drawn.shape == (5, 2) and not np.array_equal(mean, drawn)
     assert agent.sample(7).shape == (7, 2)
-    row = agent.evaluate(EvaluationConfig(num_samples=50, w1_samples=50, support_points=50, seeds=(0,)))
+    row = agent.evaluate(EvaluationConfig(num_samples=50, w1_samples=50, support_points=50, seeds=(0,), refit_steps=5))
     assert 0 < row["sw2_mean"] < 10
     path = agent.save(tmp_path / "agent")
     loaded = agent_class(algo).load(path)

@@ -19,9 +19,9 @@ from benchmarks.comparison.scores import Results
 ROLL, RING = Task("swiss_roll", num_steps=10), Task("gaussians8", num_steps=2)
 BUDGET = {10: 1_000, 2: 1_000}
 TINY = Grid("tiny", "A made-up grid", (Entry("sft_pg", "sft_pg"), Entry("ppo", "ppo")), (ROLL, RING), BUDGET, 3)
-SMALL = Protocol(2, num_samples=300, w1_samples=100, critic_steps=3, curve_points=3, curve_samples=300)
+SMALL = Protocol(2, num_samples=300, w1_samples=100, refit_steps=3, curve_points=3, curve_samples=300)
 UNTOUCHED_SW2, FLOOR_SW2 = 0.5, 0.1
-METRICS = ("w1", "mmd", "held_out_critic", "off_support", "recall")
+METRICS = ("w1", "mmd", "refitted_ipm", "off_support", "recall", "auc_boosting", "auc_neighbours")
 
 Write = Callable[..., Path]
 Change = Callable[[RunResult], RunResult | None]

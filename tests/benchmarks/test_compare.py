@@ -49,6 +49,22 @@ def test_the_second_call_runs_nothing(first, config, monkeypatch):
     assert {path: path.read_bytes() for path in config.folder.glob("*.jsonl")} == before
 
 
+def test_saved_samplers_are_measured_again_without_training(first, config, monkeypatch):
+    monkeypatch.setattr("benchmarks.comparison.runner.execute_and_save", None)  # would fail if it were called
+    bigger = replace(config, measure_only=True, protocol=replace(config.protocol, evaluations=3))
+    assert compare.main(bigger) == 0
+    again = read_folder(config.folder)
+    assert again.keys() == first.keys()
+    for name, (before,) in first.items():
+        (after,) = again[name]
+        assert after["metrics"]["sw2"][:2] == before["metrics"]["sw2"] and len(after["metrics"]["sw2"]) == 3
+    assert again["sft_pg"][0]["curve"] == first["sft_pg"][0]["curve"]
+    assert compare.main(replace(config, measure_only=True)) == 0
+    assert read_folder(config.folder)["sft_pg"] == first["sft_pg"]
+    with pytest.raises(ValueError, match="choose one"):
+        replace(config, measure_only=True, report_only=True)
+
+
 def test_one_command_rebuilds_the_report_of_every_grid(first, config, monkeypatch):
     for name in ("ten_steps", "longer"):  # of which the trial has no result
         monkeypatch.delitem(GRIDS, name)

@@ -12,7 +12,7 @@ from benchmarks.comparison.toy_grid import TOY, ToyProtocol
 from benchmarks.comparison.toy_report import compared
 
 ROWS = ("floor", "ddpm_10", "sft_pg_short", "published_sft_pg_b")
-SMALL = ToyProtocol(evaluations=2, num_samples=200, large_samples=300, critic_steps=3, curve_samples=200)
+SMALL = ToyProtocol(evaluations=2, num_samples=200, large_samples=300, refit_steps=3, curve_samples=200)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def test_every_row_has_a_complete_result_per_seed(trial):
         for run in runs:
             assert len(run["metrics"]["per_seed"]["sw2"]) == SMALL.evaluations
             assert run["large_metrics"]["num_samples"] == SMALL.large_samples
-            assert run["held_out"]["held_out_critic"] is not None
+            assert run["metrics"]["refitted_ipm"] is not None and run["metrics"]["auc_boosting"] > 0
             assert run["versions"]["torch"] and run["machine"]["processor"] and run["commit"]
             assert ("curve" in run) == name.endswith(("short", "_b"))
 
@@ -64,6 +64,14 @@ def test_finished_runs_are_not_repeated(trial, config, monkeypatch):
     monkeypatch.setattr("benchmarks.comparison.runner.execute_and_save", None)  # would fail if it were called
     monkeypatch.setattr(toy, "pretrain_published", None)
     assert toy.main(config) == 0
+
+
+def test_saved_samplers_are_measured_again_without_training(trial, config, monkeypatch):
+    monkeypatch.setattr("benchmarks.comparison.runner.execute_and_save", None)  # would fail if it were called
+    assert toy.main(replace(config, measure_only=True)) == 0
+    again = read_folder(config.folder)
+    for name in ("sft_pg_short", "published_sft_pg_b"):
+        assert again[name] == trial[name]
 
 
 def test_one_failed_run_is_counted_and_loses_no_other(trial, config, tmp_path, monkeypatch):

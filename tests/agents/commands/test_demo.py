@@ -13,7 +13,8 @@ from agents.core.task import Task
 from agents.runs.callbacks import CURVE_SEED
 from diffusion_env.config import EvaluationConfig
 
-ROW = {"name", "num_steps", "sw2_mean", "sw2_low", "sw2_high", "w1_mean", "off_support"}
+EYES = {"auc_boosting", "auc_neighbours", "refitted_ipm"}
+ROW = {"name", "num_steps", "sw2_mean", "sw2_low", "sw2_high", "w1_mean", "off_support", *EYES}
 
 
 def small_demo(points_file: Path, denoiser_file: Path, output: Path, parallel: bool = False) -> Demo:
@@ -26,7 +27,7 @@ def small_demo(points_file: Path, denoiser_file: Path, output: Path, parallel: b
         parallel=parallel,
         progress_bar=parallel,
         algorithm=PolicyGradientConfig(value_width=8),
-        evaluation=EvaluationConfig(num_samples=60, w1_samples=50, seeds=(0, 1)),
+        evaluation=EvaluationConfig(num_samples=60, w1_samples=50, seeds=(0, 1), refit_steps=5),
     )
 
 
@@ -49,6 +50,7 @@ def test_the_result(demos: tuple[Path, Path]) -> None:
     assert [row["name"] for row in result["rows"]] == ["DDPM-4", "DDIM-2", "SFT-PG-2"]
     assert [row["num_steps"] for row in result["rows"]] == [4, 2, 2]
     assert all(row.keys() == ROW for row in [*result["rows"], result["floor"]])
+    assert all(0 < row["auc_boosting"] <= 1 and row["refitted_ipm"] is not None for row in result["rows"])
     assert all(row["sw2_low"] <= row["sw2_mean"] <= row["sw2_high"] for row in result["rows"])
     assert 0 < result["train_seconds"] <= result["wall_seconds"]
     assert result["train_cpu_seconds"] > 0

@@ -27,7 +27,23 @@ def test_the_table_stands_beside_its_floor() -> None:
         "sw2_high": 0.04,
         "w1_mean": 0.05,
         "off_support": 0.06,
+        "auc_boosting": 0.75,
+        "auc_neighbours": 0.7,
+        "refitted_ipm": None,
     }
     lines = format_table([row], {**row, "name": "floor", "sw2_mean": 0.0184, "sw2_low": None}).splitlines()
-    assert lines[2].split() == ["DDPM-10", "3.68", "3.00", "...", "4.00", "2.00", "5.00", "6.00", "%"]
-    assert lines[4].split() == ["floor", "1.84", "1.00", "5.00", "6.00", "%"]
+    assert lines[2].split() == [
+        "DDPM-10",
+        "3.68",
+        "3.00",
+        "...",
+        "4.00",
+        "2.00",
+        "5.00",
+        "6.00",
+        "%",
+        "0.750",
+        "0.700",
+        "-",
+    ]
+    assert lines[4].split() == ["floor", "1.84", "1.00", "5.00", "6.00", "%", "0.750", "0.700", "-"]

@@ -20,8 +20,8 @@ def test_entries_share_their_evaluation_sets_and_seeds_do_not():
 
 def test_what_costs_much_is_measured_on_the_first_set():
     first, others = Protocol(evaluations=3).final(0)
-    assert first.held_out_critic and len(first.seeds) == 1 and first.w1_samples == 2_500
-    assert not others.held_out_critic and len(others.seeds) == 2 and others.w1_samples == UNUSED
+    assert first.refit_critic == "energy" and len(first.seeds) == 1 and first.w1_samples == 2_500
+    assert others.refit_critic is None and len(others.seeds) == 2 and others.w1_samples == UNUSED
     assert len(Protocol(evaluations=1).final(0)) == 1
 
 
@@ -30,6 +30,9 @@ def test_the_untouched_sampler_is_above_the_floor(small):
     untouched = small.of_untouched(find("untouched").make(TASK, 0), 0)
     assert floor.keys() == untouched.keys() == {"metrics", "curve_sw2"}
     assert max(floor["metrics"]["sw2"]) < min(untouched["metrics"]["sw2"])
+    assert all(
+        min(floor["metrics"][name]) < min(untouched["metrics"][name]) for name in ("auc_boosting", "auc_neighbours")
+    )
     assert floor["curve_sw2"] < untouched["curve_sw2"]
     assert len(small.at_curve(FLOOR_SETS).seeds) == FLOOR_SETS
 

@@ -112,12 +112,26 @@ def test_budgets_may_differ_between_numbers_of_steps_alone(write, tiny, alter, r
     assert "more than one setting" not in text
 
 
-def test_reward_hacking_shows_beside_the_held_out_critic(write, tiny, alter, report):
+def test_what_the_own_critic_does_not_see_shows_beside_it(write, tiny, alter, report):
     folder = write(sft_pg=0.1)
-    seen = {"held_out_critic": [0.9]}
+    seen = {"auc_boosting": [0.9, 0.8], "auc_neighbours": [0.75], "refitted_ipm": [1.25]}
     alter(folder, "sft_pg", lambda run: {**run, "training_ipm": -0.01, "metrics": {**run["metrics"], **seen}})
-    line = line_of(report(folder, tiny), "sft_pg", "Other metrics")
-    assert "| -0.0100 | -1.00 [-1.00, -1.00] |" in line
+    text = report(folder, tiny)
+    assert "| 0.850 | 0.750 | 1.250 | -0.0100 |" in line_of(text, "sft_pg", "Other metrics")
+    assert "first edition" not in text
+
+
+def test_results_of_the_first_edition_have_dashes(write, tiny, alter, report):
+    def without(run):
+        eyes = ("auc_boosting", "auc_neighbours", "refitted_ipm")
+        return {**run, "metrics": {name: x for name, x in run["metrics"].items() if name not in eyes}}
+
+    folder = write(sft_pg=0.1, ppo=0.2)
+    for entry in ("floor", "untouched", "sft_pg", "ppo"):
+        alter(folder, entry, without)
+    text = report(folder, tiny)
+    assert "| - | - | - | +0.2500 |" in line_of(text, "sft_pg", "Other metrics")
+    assert "first edition, not measured" in text
 
 
 def test_a_page_gets_the_tables_between_its_markers(write, tiny, tmp_path, results_in):
@@ -129,7 +143,7 @@ def test_a_page_gets_the_tables_between_its_markers(write, tiny, tmp_path, resul
         write_page(results, page)
         text = page.read_text()
         assert text.startswith(f"before\n{start}\n\n{short_table(results)}\n\n24 of 24 runs")
-        assert text.endswith(f"\n\n{end}\n{other}\n") and "old" not in text and "held-out critic" in text
+        assert text.endswith(f"\n\n{end}\n{other}\n") and "\nold\n" not in text and "refitted IPM" in text
     page.write_text(start)
     with pytest.raises(ValueError, match="must hold the lines"):
         write_page(results, page)

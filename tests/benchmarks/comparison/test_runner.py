@@ -13,7 +13,18 @@ from benchmarks.comparison.grids import GRIDS, NUM_ENVS
 from benchmarks.comparison.protocol import ON_EVERY_SET, ON_FIRST_SET
 from benchmarks.comparison.record import load
 from benchmarks.comparison.results import WORKING, merge_parts, read_folder, write_entry, write_part
-from benchmarks.comparison.runner import Plan, execute, missing, run_missing, same_settings, settings
+from benchmarks.comparison.runner import (
+    Plan,
+    execute,
+    measure_saved,
+    measured_again,
+    missing,
+    run_missing,
+    same_settings,
+    settings,
+)
+from benchmarks.comparison.samplers import sampler_path
+from diffusion_env.checkpoints import CheckpointError
 
 BUDGET = 3_840
 TASK = Task("swiss_roll", num_steps=1, num_envs=NUM_ENVS)
@@ -74,6 +85,37 @@ def test_a_run_is_a_function_of_its_seed(results, plan):
     again = execute(run, plan)
     assert again["metrics"] == results["sft_pg"]["metrics"] and again["curve"] == results["sft_pg"]["curve"]
     assert execute(replace(run, seed=1), plan)["metrics"] != again["metrics"]
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_a_saved_sampler_is_measured_again_to_the_bit(results, plan, name, monkeypatch):
+    run = next(run for run in plan.grid.runs() if run.entry.name == name)
+    path = sampler_path(plan.folder, run)
+    assert path.exists() and path.stat().st_size < 1_000_000
+    monkeypatch.setattr("benchmarks.comparison.runner.divergence", None)  # training would call it
+    assert measured_again(run, plan, results[name]) == results[name]
+    more = replace(plan, protocol=replace(plan.protocol, evaluations=3))
+    again = measured_again(run, more, results[name])
+    assert again["metrics"]["sw2"][:2] == results[name]["metrics"]["sw2"] and len(again["metrics"]["sw2"]) == 3
+    assert again["settings"]["protocol"]["evaluations"] == 3 and again["curve"] == results[name]["curve"]
+
+
+def test_a_sampler_of_other_settings_is_not_measured_as_this_run(results, plan):
+    run = next(run for run in plan.grid.runs() if run.entry.name == "sft_pg")
+    for other in (replace(plan, scale=0.5), replace(plan, protocol=replace(plan.protocol, curve_samples=400))):
+        with pytest.raises(CheckpointError, match="was trained with"):
+            measured_again(run, other, results["sft_pg"])
+
+
+def test_all_saved_samplers_are_measured_again_with_one_call(results, plan, capsys):
+    runs, record = plan.grid.runs(), load(plan.folder, [plan.grid])
+    wanted = [run for run in runs if run.entry.name in ("untouched", "sft_pg")]
+    assert measure_saved([*wanted, replace(wanted[1], seed=7)], plan, record, 1) == 0
+    printed = capsys.readouterr().out
+    assert "sft_pg swiss_roll_k1 seed 0: measured again" in printed and "1 of 3 runs have no finished" in printed
+    again = load(plan.folder, [plan.grid]).entries
+    assert again["sft_pg"] == [results["sft_pg"]]
+    assert again["untouched"][0]["metrics"] == results["untouched"]["metrics"]
 
 
 def test_finished_runs_are_not_repeated_and_others_are(results, plan):

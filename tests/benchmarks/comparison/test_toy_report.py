@@ -4,6 +4,7 @@ import pytest
 
 from benchmarks.comparison.toy_grid import TOY
 from benchmarks.comparison.toy_report import (
+    EYES,
     README_END,
     README_START,
     compared,
@@ -19,9 +20,9 @@ SW2 = {"floor": 0.01, "ddpm_10": 0.04, "sft_pg_short": 0.011, "published_ddpm_10
 ENTRIES = {entry.name: entry for entry in TOY.entries}
 
 
-def made_up(name, seed, total_timesteps):
+def made_up(name, seed, total_timesteps, eyes=True):
     x = SW2[name] * (1 + 0.01 * seed)
-    measured = {"per_seed": {key: [x, x] for key in ("sw2", "w1", "off_support", "held_out_critic")}}
+    measured = {"per_seed": {key: [x, x] for key in ("sw2", "w1", "off_support", *(EYES if eyes else ()))}}
     large = {} if name == "published_ddpm_1000" else {"large_metrics": measured}
     costs = {"train_cpu_seconds": 5.0, "timesteps": 1_000_000} if ENTRIES[name].trains else {}
     made = {"versions": {"torch": "2"}, "machine": {"processor": "a", "cores": 2}, "commit": "0"}
@@ -33,7 +34,7 @@ def made_up(name, seed, total_timesteps):
             "settings": {"total_timesteps": total_timesteps},
             "metrics": measured,
         },
-        **{"held_out": measured, **large, **costs, **made},
+        **{**large, **costs, **made},
     }
 
 
@@ -54,6 +55,14 @@ def test_the_report_holds_the_numbers_of_the_runs(runs, tmp_path):
     assert "| 1000 | published | 1.78 | 2 | 2.01 ± 0.13 | 2.00 | - | - |" in line(text, "published_ddpm_1000")
     assert "| 5 | 1.0 M |" in line(text, "sft_pg_short") and "A trial" not in text
     assert "- `sft_pg_short`, SW2, 10,000 points: +0.10" in text and "- `ddpm_10`, SW2" not in text
+
+
+def test_what_the_first_edition_did_not_measure_is_a_dash(runs, tmp_path):
+    seen = line(write_report(runs, TOY, tmp_path / "toy", tmp_path / "RESULTS.md"), "ddpm_10")
+    assert seen.endswith("| 4.02 % | 0.04 ± 0.00 | 0.04 ± 0.00 | 0.04 ± 0.00 | - | - |")
+    runs["ddpm_10"] = [made_up("ddpm_10", seed, 0, eyes=False) for seed in (0, 1)]
+    text = write_report(runs, TOY, tmp_path / "toy", tmp_path / "RESULTS.md")
+    assert line(text, "ddpm_10").endswith("| 4.02 % | - | - | - | - | - |") and "first edition, not measured" in text
 
 
 def test_a_trial_says_how_its_budgets_differ(runs, tmp_path):

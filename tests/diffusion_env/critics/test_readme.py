@@ -11,6 +11,7 @@ import torch
 
 import diffusion_env.critics
 from diffusion_env.critics import CRITICS, load_critic
+from tests.support import files_beside, files_on_the_map
 
 README = Path(diffusion_env.critics.__file__).parent / "README.md"
 
@@ -47,5 +48,4 @@ def test_the_shown_critic_tells_apart_within_its_bound(names: dict[str, Any], tm
 
 
 def test_every_file_is_on_the_map() -> None:
-    listed = set(re.findall(r"^\| `(\w+\.py)`", README.read_text(), flags=re.MULTILINE))
-    assert listed == {path.name for path in README.parent.glob("*.py")} - {"__init__.py"}
+    assert files_on_the_map(README) == files_beside(README)
