@@ -86,7 +86,7 @@ def same_run(one: RunFolder, other: RunFolder) -> bool:
 # --- killed -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kill", ["before 1", "after 1", "before 3", "after 4"])
+@pytest.mark.parametrize("kill", ["before 1", "before 3", "after 4"])
 def test_a_killed_run_ends_as_the_whole_one(
     kill: str, whole: RunFolder, points_file: Path, denoiser_file: Path, tmp_path: Path
 ) -> None:
