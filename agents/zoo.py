@@ -19,10 +19,10 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from agents.algorithms.entry import OwnEntry
 from agents.algorithms.presets import AGENTS, PRESETS
 from agents.core.algorithm import Changes, Entry
-from agents.core.headers import named_paths
+from agents.core.headers import named_paths, world_of
 from agents.core.ipm_agent import IPMAgent
-from agents.runs.callbacks import CHECKPOINT
-from agents.runs.folder import typed_paths
+from agents.core.persistence import checkpoint_at
+from agents.runs.folder import believed_paths
 from agents.runs.function import FunctionEntry
 from agents.runs.untouched import Untouched
 from agents.sb3.entry import SB3Entry
@@ -76,13 +76,11 @@ def load_agent(
 
     Raises CheckpointError for a file that holds no algorithm, or one that is not known here.
     """
-    folder = Path(path) if Path(path).is_dir() else None
-    path = path if folder is None else folder / CHECKPOINT
+    folder, path = Path(path), checkpoint_at(path)
     header = load_object(path, "agent")[1]
     name = header.name
-    paths = named_paths(header.extra.get("env_kwargs", header.extra.get("task")))
-    typed = set() if folder is None else typed_paths(folder)
-    env_kwargs = {key: one for key, one in paths.items() if trust_paths or (key, one) in typed} | dict(env_kwargs or {})
+    own = named_paths(world_of(header)) if trust_paths else believed_paths(folder, header) if folder.is_dir() else {}
+    env_kwargs = {**own, **(env_kwargs or {})}
     if name in NAMES:
         return find(name).load(path, str(device), env_kwargs, tensorboard_log)
     given = [find(one) for one in algorithms]

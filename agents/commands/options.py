@@ -21,7 +21,7 @@ TOTAL_TIMESTEPS = 4_000_000
 """Environment steps of the demo's training, and of ``train`` unless told: about 90 s on one core."""
 BASELINES = ("ddpm-1000", "ddpm-100", "ddpm-10", "ddim-10")
 
-Threads = Annotated[int, Bounds(1, 1024)]
+Threads = Count
 ALGO_HELP = (
     f"A named algorithm: {', '.join(PRESETS)}; ppo, a2c, trpo, sac or td3 of stable-baselines3; untouched; or your "
     "own, FILE:NAME of a class or function."

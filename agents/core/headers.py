@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import gymnasium as gym
 
-from diffusion_env.checkpoints import CheckpointError, refuse_larger
+from diffusion_env.checkpoints import CheckpointError, Header, refuse_larger
 from diffusion_env.critics import CRITICS
 from diffusion_env.data.named import DATASETS, IMAGE_SETS
 from diffusion_env.denoisers.loading import shipped_names
@@ -74,6 +74,11 @@ def check_sizes(sizes: Any, state: Any, path: str | Path) -> None:
         raise CheckpointError(f"The header of {path} does not fit what the file holds: {error}.") from error
 
 
+def world_of(header: Header) -> Any:
+    """Keywords of the environment, or fields of the task, in a header of either kind."""
+    return header.extra.get("env_kwargs", header.extra.get("task"))
+
+
 def named_paths(world: Any) -> dict[str, str]:
     """Keywords of an environment, or fields of a task, whose value is a path and none of our names."""
     if not isinstance(world, Mapping):
@@ -91,5 +96,6 @@ def refuse_paths(world: Any, given: Mapping[str, Any] | None, path: str | Path) 
         raise CheckpointError(
             f"{path} names {again}, and a path that a file names is read only if you say so. If this is what you mean, "
             f"give it again, env_kwargs=dict({again}); or trust the file, load(path, trust_paths=True) or "
-            "--trust-paths on the command line. The folder of a run that you made needs neither: give the folder."
+            "--trust-paths on the command line. For a run that you made, load_agent(FOLDER) or --checkpoint FOLDER needs "
+            "neither."
         )

@@ -102,14 +102,15 @@ def collect(
     policy: DenoisingPolicy,
     x: Tensor,
     generator: torch.Generator,
-    on_step: Callable[[bool], bool],
+    on_step: Callable[[bool, Tensor], bool],
     scored: bool = True,
 ) -> tuple[Trajectories | None, Tensor]:
     """Walk all environments from their start ``x`` (B, *shape) to the end of the episode.
 
-    ``on_step(ended)`` is called after each step. ``scored``: whether log_prob is computed; ValueError where a step has
-    std 0, which has no density. Returns the trajectories and the next start (B, *shape); None instead of trajectories
-    when ``on_step`` said stop. Raises FloatingPointError when the policy's action is not finite.
+    ``on_step(ended, reward)``, reward (B,), is called after each step. ``scored``: whether log_prob is computed;
+    ValueError where a step has std 0, which has no density. Returns the trajectories and the next start (B, *shape);
+    None instead of trajectories when ``on_step`` said stop. Raises FloatingPointError when the policy's action is not
+    finite.
     """
     xs, log_probs = [x], []
     num_steps = policy.table.num_steps
@@ -117,13 +118,13 @@ def collect(
         law = policy(x, k)
         wanted = law.sample(generator)
         try:
-            observation, _, _, _, infos = envs.step(policy.action(x, wanted, k))
+            observation, reward, _, _, infos = envs.step(policy.action(x, wanted, k))
         except NonFiniteActionError as error:
             raise FloatingPointError(f"The policy's own action at step {k} was refused. {error}") from error
         x = infos["final_obs"]["x"] if "final_obs" in infos else observation["x"]
         xs.append(x)
         if scored:
             log_probs.append(law.log_prob(x))
-        if not on_step(k == num_steps - 1):
+        if not on_step(k == num_steps - 1, reward):
             return None, observation["x"]
     return Trajectories(torch.stack(xs), torch.stack(log_probs) if scored else None), observation["x"]

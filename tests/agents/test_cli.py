@@ -120,7 +120,7 @@ USAGE = {
     "train --measure-every 0": "--measure-every must be",
     "train --checkpoint-every 0": "--checkpoint-every must be",
     "train --log-interval 0": "--log-interval must be",
-    "train --threads 0": "--threads must be an integer in",
+    "train --threads 0": "--threads must be an integer >= 1",
     "evaluate --critic mmd": "evaluate has no use for --critic: --samplers NAME-STEPS says what is walked",
     "evaluate --checkpoint c --dataset moons": "no use for --dataset: a checkpoint has its own task",
     "train --critic-kwargs gamma": "takes NAME=VALUE",

@@ -17,7 +17,7 @@ from diffusion_env.samplers.walk import walk
 MakeAgent = Callable[..., SFTPG]
 
 
-def go_on(ended: bool) -> bool:
+def go_on(ended: bool, reward: Tensor) -> bool:
     return True
 
 
@@ -109,7 +109,7 @@ def test_saying_stop_ends_the_rollout_at_once(make_agent: MakeAgent) -> None:
     def calls(limit: int) -> tuple[Trajectories | None, list[bool]]:
         ended: list[bool] = []
 
-        def on_step(now: bool) -> bool:
+        def on_step(now: bool, reward: Tensor) -> bool:
             ended.append(now)
             return len(ended) < limit
 
