@@ -96,6 +96,6 @@ def refuse_paths(world: Any, given: Mapping[str, Any] | None, path: str | Path) 
         raise CheckpointError(
             f"{path} names {again}, and a path that a file names is read only if you say so. If this is what you mean, "
             f"give it again, env_kwargs=dict({again}); or trust the file, load(path, trust_paths=True) or "
-            "--trust-paths on the command line. For a run that you made, load_agent(FOLDER) or --checkpoint FOLDER needs "
-            "neither."
+            "--trust-paths on the command line. For a run that you made, load_agent(FOLDER) or --checkpoint FOLDER "
+            "needs neither."
         )
