@@ -12,7 +12,7 @@ class PretrainConfig:
     """How a denoiser is pretrained."""
 
     kind: str = "mlp"
-    """Kind of network: mlp."""
+    """Kind of network: mlp, or another name in `diffusion_env.denoisers.loading.DENOISERS`."""
     schedule: str = DEFAULT_SCHEDULE
     """Noise schedule: linear, cosine, sigmoid, published_toy, karras (variance exploding) or rectified_flow."""
     prediction: str = "v_prediction"

@@ -8,25 +8,29 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from diffusion_env.assembly import (
     RENDER_MODES,
+    EnvArguments,
+    ObservationKind,
     ProcessViews,
     action_space,
     build_process,
     checked_render_mode,
+    flat_observation,
     observation_space,
 )
-from diffusion_env.checks import START, check_finite_start, checked_options, tensor_of
+from diffusion_env.checks import START, check_finite_start, checked_options, checked_seed, tensor_of
 from diffusion_env.critics import Critic
 from diffusion_env.data.dataset import Dataset
 from diffusion_env.process import ActionMode
 from diffusion_env.samplers.denoiser import Denoiser
 from diffusion_env.samplers.tables import StepTable
 
-Observation = dict[str, Any]
+Observation = Any
+"""Dict(x=..., step=...), or one array; see ``observation``."""
 
 
 class DDPMShortcutEnv(ProcessViews, gym.Env[Observation, Any]):
@@ -75,16 +79,24 @@ class DDPMShortcutEnv(ProcessViews, gym.Env[Observation, Any]):
     - `action_mode="residual"`: x[k+1] = (pretrained mean) + std[k] * action. Actions drawn from N(0, I) give the
       pretrained sampler, and the action 0 gives its mean. If std[k] = 0 (DDIM), actions have no effect.
 
-    The box has bounds because some algorithms need them. The environment never clips: it takes any finite float32
-    action. In "residual" mode a component of the pretrained sampler's action leaves the box with probability 1.5e-23.
-    In "step" mode none of 2.0e7 components left it ("ddpm", K = 10, swiss roll): a share of 7.5e-6 was beyond 6, of
-    7.5e-7 beyond 8, and the largest was 9.3.
+    Any array or list of numbers is taken and converted to float32; NaN, infinity and other shapes are refused. The box
+    has bounds because some algorithms need them; the environment never clips. In "residual" mode a component of the
+    pretrained sampler's action leaves the box with probability 1.5e-23. In "step" mode none of 2.0e7 components left it
+    ("ddpm", K = 10, swiss roll): a share of 7.5e-6 was beyond 6, of 7.5e-7 beyond 8, and the largest was 9.3.
 
     ## Observation Space
 
     `Dict(x=Box(-inf, inf, shape, float32), step=Discrete(K + 1))`: the particle in network units (data standardised to
     about unit variance, images in [-1, 1]; `dataset.to_data(x)` gives data units) and the number of denoising steps
     done. The terminal observation has step = K, and its x is the finished sample x_0.
+
+    `observation="flat"`, which is what the id `DDPMShortcutFlat-v0` stands for, is for algorithms that take no Dict:
+    one `Box` of shape (D + 1,), float32, x flattened to its D components and then step / K in [0, 1].
+
+    >>> flat = gym.make("DDPMShortcutFlat-v0", num_steps=4)
+    >>> obs, _ = flat.reset(options={"x": np.array([0.5, -1.0])})
+    >>> obs.tolist(), flat.step([0.0, 0.0])[0][-1].item()
+    ([0.5, -1.0, 0.0], 0.25)
 
     ## Rewards
 
@@ -110,9 +122,9 @@ class DDPMShortcutEnv(ProcessViews, gym.Env[Observation, Any]):
     reset, because it is yours: what it has learned stays. The same seed then gives the same bits only if the critic
     has the same weights. `reset()` without a seed continues with the same generator and the same critic.
 
-    `reset(options={"x": start})` starts at a copy of `start` (*shape), a finite float32 array in network units, and
-    draws nothing for it. With a stored x[0] and the same actions an episode is replayed. A `seed` given with it still
-    fixes every later draw. Other options are refused.
+    `reset(options={"x": start})` starts at a copy of `start` (*shape), a finite array in network units, and draws
+    nothing for it; `start` has the shape of a data point, also where observations are flat. With a stored x[0] and the
+    same actions an episode is replayed. A `seed` given with it still fixes every later draw. Other options are refused.
 
     ## Episode End
 
@@ -135,11 +147,15 @@ class DDPMShortcutEnv(ProcessViews, gym.Env[Observation, Any]):
       `value_weight`; each of these and "spectral_norm" takes `width`, `depth`, `learning_rate` and `body`, which is
       "mlp", "conv" or None (by shape: "conv" for images whose sides have at least 8 pixels, "mlp" for all else). "mmd"
       takes `bandwidths` and `max_references`. A wrong keyword raises an error that lists the right ones.
+      A reward function of your own may stand for the critic: it takes a tensor (N, *shape), float32, of any size N and
+      gives one score per event, a tensor (N,).
     - `train_critic` = True: whether the environment trains the critic on its own finished episodes.
+    - `observation` = "dict": "dict" or "flat", one array of x and step / K.
     - `render_mode` = None: "rgb_array" draws the particle and its path over the data's density, images as images.
 
-    The vector environment takes `array_type` = "numpy" (or "torch"), `device` = "cpu" and `autoreset_mode` =
-    AutoresetMode.SAME_STEP too. `critic`, `dataset`, `table` and `denoiser` are attributes of `env.unwrapped`.
+    The vector environment takes `array_type` = "numpy" (or "torch"), `device` = "cpu", `autoreset_mode` =
+    AutoresetMode.SAME_STEP and `max_episode_steps` = None too. `critic`, `dataset`, `table` and `denoiser` are
+    attributes of `env.unwrapped`.
 
     ## Version History
 
@@ -158,20 +174,23 @@ class DDPMShortcutEnv(ProcessViews, gym.Env[Observation, Any]):
         critic: str | Path | Critic = "energy",
         critic_kwargs: Mapping[str, Any] | None = None,
         train_critic: bool = True,
+        observation: ObservationKind = "dict",
         render_mode: str | None = None,
     ) -> None:
         """See the class, section Arguments."""
         self.render_mode = checked_render_mode(render_mode)
-        self.process = build_process(
-            1, dataset, num_steps, sampler, action_mode, denoiser, critic, critic_kwargs, train_critic, "cpu"
+        arguments = EnvArguments(
+            1, dataset, num_steps, sampler, action_mode, denoiser, critic, critic_kwargs, train_critic, observation
         )
-        self.observation_space = observation_space(self.process)
+        self.process, self.observation = build_process(arguments), arguments.observation
+        self.observation_space = observation_space(self.process, self.observation)
         self.action_space = action_space(self.process)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
         """Start a new sample at x[0] ~ N(0, I), or at ``options["x"]``; see the class, section Starting State."""
+        seed = checked_seed(seed)
         start = self._start(checked_options(options, ["x"]))
         super().reset(seed=seed)
         self.seed_process(seed, self.np_random)
@@ -185,8 +204,8 @@ class DDPMShortcutEnv(ProcessViews, gym.Env[Observation, Any]):
         check_finite_start(start)
         return start
 
-    def step(self, action: NDArray[np.float32]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """One denoising step under ``action`` (*shape), float32."""
+    def step(self, action: ArrayLike) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """One denoising step under ``action`` (*shape)."""
         outcome = self.process.step(tensor_of("The action", action, self.process.shape, self.process.device)[None])
         finished = outcome.finished is not None
         info = {}
@@ -203,5 +222,7 @@ class DDPMShortcutEnv(ProcessViews, gym.Env[Observation, Any]):
         return render_particles(self.process)
 
     def _observation(self) -> Observation:
+        if self.observation == "flat":
+            return flat_observation(self.process, self.process.x)[0].numpy()
         # A copy: an observation that was returned must not change in later steps.
         return {"x": self.process.x[0].numpy().copy(), "step": np.int64(self.process.k[0])}

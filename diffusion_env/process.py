@@ -23,12 +23,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diffusion_env.checks import ActionCheck, check_tensor
+from diffusion_env.checks import StateCheck, check_tensor, non_finite_action
 from diffusion_env.critics import Critic
 from diffusion_env.critics.base import Penalty
 from diffusion_env.data.dataset import Dataset
 from diffusion_env.samplers.denoiser import Denoiser
 from diffusion_env.samplers.tables import StepTable
+from diffusion_env.scores import check_finite_reward, checked_metrics, checked_scores
+from diffusion_env.seeds import stream, stream_seed
 from diffusion_env.step_counts import Mask, StepCounts, host_to_device
 from diffusion_env.unseen_samples import CRITIC_BATCH, UnseenSamples
 
@@ -65,9 +67,10 @@ class DenoisingProcess:
     ) -> None:
         """``num_envs`` is B. ``owns_critic``: whether `seed` also resets the critic. All is on the data set's device.
 
-        Raises ValueError for an unusable ``num_envs`` or ``action_mode``, or for "residual" without a denoiser.
+        Raises ValueError for an unknown ``action_mode``, or for "residual" without a denoiser.
         """
-        _check_arguments(num_envs, action_mode, denoiser)
+        assert num_envs >= 1, num_envs
+        _check_arguments(action_mode, denoiser)
         self.dataset, self.critic, self.denoiser = dataset, critic, denoiser
         self.shape = dataset.shape  # of one particle
         self.device = dataset.device
@@ -80,7 +83,7 @@ class DenoisingProcess:
         self.x = torch.zeros(num_envs, *dataset.shape, device=self.device)
         self.counts = StepCounts(num_envs, table.num_steps, self.device)
         self.unseen = UnseenSamples()
-        self._actions = ActionCheck(deferred=self.device.type != "cpu")
+        self._state_check = StateCheck(deferred=self.device.type != "cpu")
         # x[0] ... x[K] of all particles, (K + 1, B, *shape): kept for a critic that asks for trajectories, and for
         # the picture of a single particle.
         keeps_states = critic.wants_trajectory or num_envs == 1
@@ -106,12 +109,11 @@ class DenoisingProcess:
 
         Samples that the critic has not seen are forgotten.
         """
-        own, critics = np.random.SeedSequence(seed).generate_state(2).tolist()
-        self.generator.manual_seed(own)
+        self.generator.manual_seed(stream_seed(seed, "environment"))
         self.seeded = True
         self.unseen.clear()
         if self._owns_critic:
-            self.critic.reset(torch.Generator().manual_seed(critics))
+            self.critic.reset(stream(seed, "critic"))
 
     def reset(self, mask: Mask | None = None, start: Tensor | None = None) -> Tensor:
         """Start all particles, or those in ``mask`` (B,), at x[0] ~ N(0, I); returns x (B, *shape).
@@ -135,19 +137,21 @@ class DenoisingProcess:
     def step(self, action: Tensor, active: Mask | None = None) -> Outcome:
         """One denoising step of all particles, or of the ``active`` ones (B,), under ``action`` (B, *shape), float32.
 
-        Raises ResetNeeded if an active particle is done, TypeError or ValueError for an unusable action, before
-        anything has changed. On an accelerator, an action that is not finite is reported when an episode ends.
+        Before anything has changed, raises ResetNeeded if an active particle is done, TypeError or ValueError for an
+        action of another type or shape, NonFiniteActionError where the action makes the next state NaN or infinite, and
+        FloatingPointError where the denoiser does. On an accelerator the last two are raised when an episode ends.
+        When samples are finished, raises FloatingPointError for scores of the critic, or a loss that it reports, that
+        are not finite, and TypeError or ValueError where it gives no scores (B,). What a critic raises passes through.
         """
         # check
         self.counts.check_running(active)
         check_tensor("The action", action, (self.num_envs, *self.shape))
         moving = None if active is None else self._event_mask(active)
-        if moving is not None:
-            action = action.where(moving, 0.0)  # the actions of the others are not looked at
-        self._actions.look(action)
         # move
         moved = self.move(action)
-        self.x = moved if moving is None else torch.where(moving, moved, self.x)
+        moved = moved if moving is None else torch.where(moving, moved, self.x)
+        self._state_check.look(moved, self._why_not_finite)
+        self.x = moved
         # record
         self.counts.advance(active)
         self._record_states()
@@ -185,14 +189,36 @@ class DenoisingProcess:
     @torch.no_grad()
     def _reward(self, finished: Mask) -> Outcome:
         """f(x_0) - mean over data of f where ``finished`` (B,), after the critic has been trained on x_0."""
-        self._actions.settle()
+        self._state_check.settle(self._why_not_finite)
         if self.train_critic:
             self._show_to_critic(finished)
         ended = host_to_device(finished, self.device)
-        critic_score = self.critic(self.x).where(ended, 0.0)
+        critic_score = checked_scores(self.critic, self.x).where(ended, 0.0)
         data = self.dataset.sample(min(self._data_batch_size, REWARD_BATCH), self.generator)
-        data_score = self.critic(data).mean().where(ended, 0.0)
-        return Outcome(self.x, critic_score - data_score, critic_score, data_score, finished)
+        data_score = checked_scores(self.critic, data).mean().where(ended, 0.0)
+        reward = critic_score - data_score
+        check_finite_reward(self.critic, reward)
+        return Outcome(self.x, reward, critic_score, data_score, finished)
+
+    @torch.no_grad()
+    def _why_not_finite(self) -> Exception:
+        """The error where the next state is not finite: whether the denoiser or the action is to blame is tried out."""
+        if self.action_mode == "step":
+            return non_finite_action()
+        assert self.denoiser is not None
+        k = self.counts.index()
+        x = self.x
+        if not x.isfinite().all():  # found at the end of an episode: the state at which it began is gone
+            x = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(self.device)
+        last = self.table.num_steps - 1
+        eps = self.denoiser(x, self.table.time[k.clamp(max=last) if isinstance(k, Tensor) else min(k, last)])
+        if eps.isfinite().all():
+            return non_finite_action()
+        return FloatingPointError(
+            f"The pretrained denoiser {_name_of(self.denoiser)} gave NaN or infinity for a state that is "
+            "finite; in action_mode 'residual' its answer is part of every step. Its weights are damaged "
+            "or were trained for other data: give another denoiser, or use action_mode 'step'."
+        )
 
     def _show_to_critic(self, finished: Mask) -> None:
         """Train the critic once on all samples it has not seen, if there are enough of them."""
@@ -212,7 +238,7 @@ class DenoisingProcess:
 
     def update_critic(self, fake: Tensor, penalty: Penalty | None = None) -> dict[str, float]:
         """One critic step on samples ``fake`` (M, *shape) against a fresh data batch; returns the critic's metrics."""
-        self.critic_metrics = self.critic.update(self.data_batch(), fake, penalty)
+        self.critic_metrics = checked_metrics(self.critic, self.critic.update(self.data_batch(), fake, penalty))
         return self.critic_metrics
 
     def state_dict(self) -> dict[str, Any]:
@@ -250,9 +276,12 @@ class DenoisingProcess:
         return host_to_device(mask, self.device).reshape(-1, *[1] * len(self.shape))
 
 
-def _check_arguments(num_envs: int, action_mode: str, denoiser: Denoiser | None) -> None:
-    if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
-        raise ValueError(f"num_envs must be an integer >= 1; received {num_envs!r}.")
+def _name_of(module: Any) -> str:
+    """The class of a network, inside the adapters that were put around it."""
+    return type(getattr(module, "network", module)).__name__
+
+
+def _check_arguments(action_mode: str, denoiser: Denoiser | None) -> None:
     if action_mode not in get_args(ActionMode):
         raise ValueError(f"Unknown action_mode {action_mode!r}. Choose one of {list(get_args(ActionMode))}.")
     if action_mode == "residual" and denoiser is None:

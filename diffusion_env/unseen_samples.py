@@ -48,7 +48,7 @@ class UnseenSamples:
         return [part.clone() for part in self._parts]
 
     def load(self, state: Sequence[Tensor], device: torch.device) -> None:
-        """Go on with copies of what `state` returned, on ``device``."""
+        """Go on with copies of what `state` returned, each (n, *shape), on ``device``."""
         self._parts = [part.to(device, copy=True) for part in state]
 
 

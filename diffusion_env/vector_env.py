@@ -15,13 +15,25 @@ from torch import Tensor
 
 from diffusion_env.assembly import (
     RENDER_MODES,
+    EnvArguments,
+    ObservationKind,
     ProcessViews,
     action_space,
     build_process,
     checked_render_mode,
+    flat_observation,
     observation_space,
 )
-from diffusion_env.checks import START, check_finite_start, check_tensor, checked_options, tensor_of
+from diffusion_env.checks import (
+    START,
+    check_finite_start,
+    check_limit,
+    check_tensor,
+    checked_autoreset_mode,
+    checked_options,
+    checked_seed,
+    tensor_of,
+)
 from diffusion_env.critics import Critic
 from diffusion_env.critics.base import Penalty
 from diffusion_env.data.dataset import Dataset
@@ -30,7 +42,8 @@ from diffusion_env.samplers.denoiser import Denoiser
 from diffusion_env.samplers.tables import StepTable
 
 Array = Any  # numpy array or torch tensor, as ``array_type`` says
-StepResult = tuple[dict[str, Array], Array, Array, Array, dict[str, Any]]
+Observation = Any  # dict of arrays, or one array, as ``observation`` says
+StepResult = tuple[Observation, Array, Array, Array, dict[str, Any]]
 
 
 class DDPMShortcutVectorEnv(ProcessViews, VectorEnv[Any, Any, Any]):
@@ -39,14 +52,22 @@ class DDPMShortcutVectorEnv(ProcessViews, VectorEnv[Any, Any, Any]):
     **Arrays.** The first dimension of every array counts the environments: ``x`` (n, *shape) float32, ``step`` (n,)
     int64, reward (n,), terminated and truncated (n,) bool. With ``array_type="numpy"`` rewards and scores are float64,
     as in Gymnasium's own vector environments. With ``"torch"`` they are float32, and every array, in the infos too, is
-    a tensor on ``device``; actions must be tensors there. No step before an episode's last one waits for the device,
-    so on an accelerator an action that is not finite is reported at the end of the episode. An array that was returned
-    is never written to again.
+    a tensor on ``device``; actions must be tensors there. Numbers of any real type are converted to float32. No step
+    before an episode's last one waits for the device, so on an accelerator an action that is not finite is reported at
+    the end of the episode. An array that was returned is never written to again.
 
     **Infos** of a step that ends episodes: ``critic_score``, f(x_0), and ``data_score``, mean f(data), each (n,) and 0
     where no episode ended; ``_critic_score`` and ``_data_score`` are Gymnasium's masks of the episodes that ended. The
     difference of the two scores is the reward. With ``autoreset_mode=SAME_STEP`` they are inside ``final_info``, and
-    ``final_obs`` is the last observation: a dict of batched arrays, valid where the mask ``_final_obs`` is true.
+    ``final_obs`` holds the last observations of the environments in the mask ``_final_obs``. With numpy arrays it has
+    the form of Gymnasium's own vector environments: an object array (n,) of single observations, None elsewhere. With
+    torch it is a batched observation, valid in the mask.
+
+    **Observations.** With ``observation="flat"`` they are one array (n, D + 1) float32: x flattened, then step / K.
+
+    **Time limit.** Every episode ends after K steps, terminated and never truncated. ``max_episode_steps`` is taken,
+    because `gymnasium.make_vec` passes that of a registered id, and changes nothing: None, -1 or a number >= K; a
+    smaller one is refused.
 
     **Reset.** ``seed`` is one int and fixes every later draw: the environments share one generator.
 
@@ -73,32 +94,46 @@ class DDPMShortcutVectorEnv(ProcessViews, VectorEnv[Any, Any, Any]):
         critic: str | Path | Critic = "energy",
         critic_kwargs: Mapping[str, Any] | None = None,
         train_critic: bool = True,
+        observation: ObservationKind = "dict",
         array_type: Literal["numpy", "torch"] = "numpy",
         device: str | torch.device = "cpu",
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
         render_mode: str | None = None,
+        max_episode_steps: int | None = None,
     ) -> None:
-        """See `DDPMShortcutEnv`, section Arguments; ``array_type``, ``device`` and ``autoreset_mode`` are here only."""
-        if array_type not in ("numpy", "torch"):
+        """See `DDPMShortcutEnv`, section Arguments; what is only here is described in this class."""
+        if not isinstance(array_type, str) or array_type not in ("numpy", "torch"):
             raise ValueError(f"Unknown array_type {array_type!r}. Choose 'numpy' or 'torch'.")
-        self.autoreset_mode = _autoreset_mode(autoreset_mode)
+        self.autoreset_mode = checked_autoreset_mode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
         self.render_mode = checked_render_mode(render_mode)
-        self.process = build_process(
-            num_envs, dataset, num_steps, sampler, action_mode, denoiser, critic, critic_kwargs, train_critic, device
+        arguments = EnvArguments(
+            num_envs,
+            dataset,
+            num_steps,
+            sampler,
+            action_mode,
+            denoiser,
+            critic,
+            critic_kwargs,
+            train_critic,
+            observation,
+            device,
         )
-        self.num_envs, self.array_type = num_envs, array_type
-        self._nobody = torch.zeros(num_envs, dtype=torch.bool, device=self.process.device)
-        self.single_observation_space = observation_space(self.process)
+        check_limit(max_episode_steps, arguments.num_steps)
+        self.process, self.observation = build_process(arguments), arguments.observation
+        self.num_envs, self.array_type = arguments.num_envs, array_type
+        self._nobody = torch.zeros(self.num_envs, dtype=torch.bool, device=self.process.device)
+        self.single_observation_space = observation_space(self.process, self.observation)
         self.single_action_space = action_space(self.process)
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, Array], dict[str, Any]]:
+    ) -> tuple[Observation, dict[str, Any]]:
         """Start all environments, or those in ``options["reset_mask"]``, at ``options["x"]``; see the class."""
-        _check_seed(seed)
+        seed = checked_seed(seed)
         options = checked_options(options, ["reset_mask", "x"])
         mask = self._reset_mask(options["reset_mask"]) if "reset_mask" in options else None
         start = self._start(options["x"], mask) if "x" in options else None
@@ -107,7 +142,7 @@ class DDPMShortcutVectorEnv(ProcessViews, VectorEnv[Any, Any, Any]):
         return self._observation(self.process.reset(mask, start)), {}
 
     def step(self, actions: Array) -> StepResult:
-        """One denoising step of every environment under ``actions`` (n, *shape), float32."""
+        """One denoising step of every environment under ``actions`` (n, *shape)."""
         action = self._as_tensor("The actions", actions)
         if self.autoreset_mode is AutoresetMode.NEXT_STEP and self.process.seeded and self.process.done.any():
             return self._step_with_resets(action)
@@ -141,8 +176,11 @@ class DDPMShortcutVectorEnv(ProcessViews, VectorEnv[Any, Any, Any]):
         return {**scores, **{f"_{key}": self._flags(finished) for key in scores}}
 
     def _final(self, x: Tensor, finished: Mask, infos: dict[str, Any]) -> dict[str, Any]:
-        """The infos of SAME_STEP; ``final_obs`` is a dict of batched arrays."""
-        final = {"final_obs": self._observation(x), "final_info": infos}
+        """The infos of SAME_STEP, with the observations of the environments that ``finished`` (n,), states x."""
+        observation = self._observation(x)
+        if self.array_type == "numpy":
+            observation = _objects(observation, finished)
+        final = {"final_obs": observation, "final_info": infos}
         return {**final, **{f"_{key}": self._flags(finished) for key in final}}
 
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:
@@ -155,6 +193,21 @@ class DDPMShortcutVectorEnv(ProcessViews, VectorEnv[Any, Any, Any]):
         from diffusion_env.rendering import render_particles
 
         return (render_particles(self.process),) * self.num_envs
+
+    def evaluation_copy(self, num_envs: int | None = None) -> DDPMShortcutVectorEnv:
+        """Another batch of the same task that shares this one's critic and never trains it: for evaluation.
+
+        ``num_envs``: its size; None takes this one's. It has a generator of its own.
+        """
+        return DDPMShortcutVectorEnv(
+            self.num_envs if num_envs is None else num_envs,
+            **self.evaluation_arguments(),
+            observation=self.observation,
+            array_type=self.array_type,
+            device=self.process.device,
+            autoreset_mode=self.autoreset_mode,
+            render_mode=self.render_mode,
+        )
 
     def data_batch(self) -> Tensor:
         """A fresh batch of training data (max(n, 128), *shape), network units, drawn from the shared generator."""
@@ -172,7 +225,9 @@ class DDPMShortcutVectorEnv(ProcessViews, VectorEnv[Any, Any, Any]):
         """Continue where `state_dict` was taken, without a `reset`; ValueError where the sizes differ."""
         self.process.load_state_dict(state)
 
-    def _observation(self, x: Tensor) -> dict[str, Array]:
+    def _observation(self, x: Tensor) -> Observation:
+        if self.observation == "flat":
+            return self._out(flat_observation(self.process, x))
         # Copies: later steps must not change an observation that was returned, and a user who writes to an observation
         # must not change the process.
         return {"x": self._out(x.clone()), "step": self._steps()}
@@ -203,7 +258,7 @@ class DDPMShortcutVectorEnv(ProcessViews, VectorEnv[Any, Any, Any]):
             return tensor_of(what, values, (self.num_envs, *self.process.shape), self.process.device)
         if not isinstance(values, Tensor):
             raise TypeError(
-                f"{what} must be a float32 tensor with array_type='torch'; received {type(values).__name__}. "
+                f"{what} must be a tensor with array_type='torch'; received {type(values).__name__}. "
                 "Convert with torch.as_tensor, or make the environment with array_type='numpy'."
             )
         if values.device != self.process.device:
@@ -211,6 +266,8 @@ class DDPMShortcutVectorEnv(ProcessViews, VectorEnv[Any, Any, Any]):
                 f"{what} must be on {self.process.device}, where the environment is; received a tensor on "
                 f"{values.device}. Move it there first, or make the environment with the policy's device."
             )
+        if values.dtype != torch.float32 and not values.is_complex():
+            values = values.float()
         return values.detach() if values.requires_grad else values
 
     def _start(self, values: Array, mask: Mask | None) -> Tensor:
@@ -230,19 +287,13 @@ class DDPMShortcutVectorEnv(ProcessViews, VectorEnv[Any, Any, Any]):
         return array
 
 
-def _autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
-    try:
-        return AutoresetMode(mode)
-    except ValueError:
-        allowed = [known.value for known in AutoresetMode]
-        raise ValueError(
-            f"Unknown autoreset_mode {mode!r}. Give a gymnasium.vector.AutoresetMode or one of {allowed}."
-        ) from None
-
-
-def _check_seed(seed: Any) -> None:
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0):
-        raise TypeError(
-            f"seed must be a non-negative int or None; received {seed!r}. The environments of a native vector share "
-            "one generator, so there is no list of seeds."
-        )
+def _objects(observation: Observation, finished: Mask) -> NDArray[np.object_]:
+    """An object array (n,) of single observations where ``finished`` (n,), None elsewhere, as Gymnasium's vectors."""
+    if isinstance(observation, dict):
+        x, step = observation["x"][finished], observation["step"][finished]
+        single: list[Any] = [{"x": x_i, "step": step_i} for x_i, step_i in zip(x, step, strict=True)]
+    else:
+        single = list(observation[finished])
+    objects = np.full(len(finished), None, dtype=object)
+    objects[finished] = np.fromiter(single, object, len(single))
+    return objects

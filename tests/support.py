@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffusion_env.critics import Critic, make_critic
 from diffusion_env.critics.base import Penalty
 from diffusion_env.data.dataset import Dataset
 from diffusion_env.denoisers.mlp import EpsMLP
+from diffusion_env.networks.layers import Convolution
 from diffusion_env.process import DenoisingProcess, Outcome
 from diffusion_env.samplers.named import make_table
 from diffusion_env.samplers.schedules import make_schedule
+from diffusion_env.samplers.tables import StepTable
 from diffusion_env.vector_env import DDPMShortcutVectorEnv
+
+if TYPE_CHECKING:  # the tests of the environment need not import the agents
+    from stable_baselines3 import PPO
+
+    from agents.core.ipm_agent import IPMAgent
+    from agents.core.losses import Metrics
+    from agents.core.rollout import Trajectories
 
 ENV_ID = "DDPMShortcut-v0"
 Step = tuple[Any, Any, Any, Any, dict[str, Any]]
@@ -30,14 +41,39 @@ def rows(points: Tensor) -> set[bytes]:
     return {row.tobytes() for row in points.flatten(1).numpy()}
 
 
+def seeded(seed: int = 0) -> torch.Generator:
+    """A generator on the CPU."""
+    return torch.Generator().manual_seed(seed)
+
+
 def normal(*shape: int, seed: int = 0, dtype: torch.dtype | None = None) -> Tensor:
     """Standard normal numbers (*shape), the same for the same seed."""
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+    return torch.randn(shape, generator=seeded(seed), dtype=dtype)
 
 
 def small_network(shape: tuple[int, ...] = (2,), seed: int = 0, width: int = 16) -> EpsMLP:
     """An untrained denoiser on the cosine schedule."""
-    return EpsMLP(shape, make_schedule("cosine"), width, 2, torch.Generator().manual_seed(seed))
+    return EpsMLP(shape, make_schedule("cosine"), width, 2, seeded(seed))
+
+
+def has_convolutions(network: nn.Module) -> bool:
+    """Whether any of its layers is one."""
+    return any(isinstance(layer, Convolution) for layer in network.modules())
+
+
+def noise_levels(table: StepTable) -> NDArray[np.float64]:
+    """alpha_bar of x[0] ... x[K], (K + 1,), from the table alone: x_coef is sqrt(a_s / a_t) at every step."""
+    return table.start * np.cumprod(np.append(1.0, table.x_coef.double().numpy() ** 2))
+
+
+def nearness(x: Tensor) -> Tensor:
+    """A fixed reward (*batch,) of points (*batch, 2): minus the distance to (1, -0.5), the centre of `gaussian`."""
+    return -(x - x.new_tensor([1.0, -0.5])).norm(dim=-1)
+
+
+def wave(x: Tensor) -> Tensor:
+    """A smooth fixed reward (*batch,) of points (*batch, 2), whose gradient depends on the point."""
+    return x[..., 0].sin() + 0.3 * x[..., 1].square()
 
 
 def make_process(
@@ -52,7 +88,7 @@ def make_process(
 
 def noise(process: DenoisingProcess, seed: int) -> Tensor:
     """Standard normal actions (B, *shape)."""
-    return torch.randn(process.x.shape, generator=torch.Generator().manual_seed(seed))
+    return normal(*process.x.shape, seed=seed)
 
 
 def run_episode(process: DenoisingProcess, seed: int = 0) -> Outcome:
@@ -137,8 +173,19 @@ def leaves(nested: Any) -> Iterator[Any]:
     if isinstance(nested, dict):
         for value in nested.values():
             yield from leaves(value)
+    elif isinstance(nested, np.ndarray) and nested.dtype == object:  # final_obs of numpy batches, all ended
+        single = nested.tolist()
+        flat = not isinstance(single[0], dict)
+        yield from leaves(
+            np.stack(single) if flat else {key: np.stack([one[key] for one in single]) for key in single[0]}
+        )
     else:
         yield nested
+
+
+def final_x(infos: dict[str, Any]) -> NDArray[np.float32]:
+    """The finished samples (n, *shape) of a numpy batch in SAME_STEP of which all environments ended."""
+    return np.stack([obs["x"] for obs in infos["final_obs"]])
 
 
 def assert_same_steps(ours: list[Step], theirs: list[Step]) -> None:
@@ -147,3 +194,33 @@ def assert_same_steps(ours: list[Step], theirs: list[Step]) -> None:
         pairs = zip(left, right, strict=True)
         for a, b in [pair for one, other in pairs for pair in zip(leaves(one), leaves(other), strict=True)]:
             np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+
+
+def assert_paragraph(error: BaseException, *words: str) -> None:
+    """The message is one paragraph and holds all ``words``."""
+    message = str(error)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+def files_on_the_map(readme: Path) -> set[str]:
+    """Python files in the first column of the page's tables."""
+    return set(re.findall(r"^\| `(\w+\.py)`", readme.read_text(encoding="utf-8"), flags=re.MULTILINE))
+
+
+def files_beside(readme: Path) -> set[str]:
+    """Python files of the page's folder, without ``__init__.py``."""
+    return {path.name for path in readme.parent.glob("*.py")} - {"__init__.py"}
+
+
+def policy_step(agent: IPMAgent, newest: Trajectories) -> Metrics:
+    """The first step on theta of an iteration."""
+    return agent.update_policy(newest, agent.advantages(newest), first=True)
+
+
+def small_ppo(env: Any, num_steps: int = 3) -> PPO:
+    """stable-baselines3's PPO with one epoch on rollouts of one episode."""
+    from stable_baselines3 import PPO
+
+    return PPO("MultiInputPolicy", env, n_steps=num_steps, batch_size=9, n_epochs=1, seed=0, device="cpu")

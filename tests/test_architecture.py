@@ -21,7 +21,7 @@ CODE = ("diffusion_env", "agents", "benchmarks")
 
 FLOORS: dict[str, tuple[str, ...]] = {
     "diffusion_env": (
-        "checkpoints fields",
+        "checkpoints fields seeds",
         "samplers",
         "config",
         "networks",
@@ -29,7 +29,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "denoisers",
         "critics",
         "evaluation",
-        "checks step_counts unseen_samples",
+        "checks scores step_counts unseen_samples",
         "process",
         "assembly",
         "rendering",
@@ -93,7 +93,7 @@ ONE_IDEA = {
     "agents.core.ipm_agent": "every algorithm is one class above this one, so its joints and the verbs are one class",
 }
 """Files that may be longer, `MAX_ONE_IDEA_LINES`, and why they are not cut."""
-MAX_ONE_IDEA_LINES = 490
+MAX_ONE_IDEA_LINES = 520
 MAX_ALGORITHM_LINES = 260
 MAX_SHARED_LINES = 10
 

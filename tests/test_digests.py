@@ -25,7 +25,7 @@ import agents
 from agents.sb3 import make_sb3, sb3_sampler
 from diffusion_env.config import EvaluationConfig, PretrainConfig
 from diffusion_env.critics import make_critic
-from diffusion_env.data.named import DATASETS, load_dataset
+from diffusion_env.data.named import load_dataset
 from diffusion_env.denoisers.loading import load_denoiser
 from diffusion_env.denoisers.pretraining import pretrain
 from diffusion_env.evaluation.protocol import evaluate, floor
@@ -65,12 +65,15 @@ def table_columns(table: Any) -> Tensor:
     return torch.cat([table.x_coef, table.eps_coef, table.std, table.time])
 
 
+SHIPPED = ("swiss_roll", "moons", "gaussians8", "gaussians25", "checkerboard", "pinwheel")
+
+
 def networks() -> Tensor:
-    """What every shipped network answers at random states and levels."""
+    """What the networks of `SHIPPED` answer at random states and levels."""
     draws = torch.Generator().manual_seed(1)
     x, time = torch.randn(64, 2, generator=draws), 1 + 999 * torch.rand(64, generator=draws)
     with torch.no_grad():
-        return torch.cat([load_denoiser(None, name, (2,))(x, time) for name in DATASETS])
+        return torch.cat([load_denoiser(None, name, (2,))(x, time) for name in SHIPPED])
 
 
 def critics() -> Tensor:

@@ -4,14 +4,20 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
+import tyro
 
-from agents.cli import parse
+from agents.cli import main, parse
+from benchmarks import compare
+from benchmarks.comparison.protocol import Protocol
 from diffusion_env.critics import CRITICS
+from diffusion_env.networks.bodies import BODIES
 
 README = Path(__file__).parent.parent / "README.md"
 BLOCK = re.compile(r"```python\n(.*?)```(?:\n+```text\n(.*?)```)?", flags=re.DOTALL)
@@ -33,12 +39,20 @@ def same_output(shown: str, printed: str, tolerance: float = 0.35) -> bool:
     return all(float(b) == pytest.approx(float(a), rel=tolerance, abs=1e-12) for a, b in pairs)
 
 
-@pytest.mark.parametrize(("block", "shown"), BLOCKS, ids=[title(block) for block, _ in BLOCKS])
+def needs_the_file(block: str) -> bool:
+    """Whether it imports the file that another block holds."""
+    return re.search(r"^from my_pg import", block, flags=re.MULTILINE) is not None
+
+
+ALONE = [(block, shown) for block, shown in BLOCKS if not needs_the_file(block)]
+
+
+@pytest.mark.parametrize(("block", "shown"), ALONE, ids=[title(block) for block, _ in ALONE])
 def test_a_python_block_runs_alone_and_prints_what_is_shown(
     block: str, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with mock.patch.dict(CRITICS):  # a block may add a critic of its own
+    with mock.patch.dict(CRITICS), mock.patch.dict(BODIES):  # a block may add one of its own
         exec(compile(block, "README block", "exec"), {"__name__": "__main__"})
     assert same_output(shown, capsys.readouterr().out)
 
@@ -70,13 +84,41 @@ def test_the_algorithm_of_the_readme_is_a_file_that_trains_and_is_short(algorith
     assert len([line for line in algorithm_file.read_text().splitlines() if line.strip()]) <= 15
 
 
+def commands_of_the_readme(program: str) -> list[list[str]]:
+    """The words behind ``program`` of every shell line that starts with it."""
+    blocks = re.findall(r"```sh\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines() if line.startswith(f"{program} ")]
+    return [shlex.split(line, comments=True)[len(program.split()) :] for line in lines]
+
+
+def test_the_algorithm_of_the_readme_is_trained_by_name_and_loaded_as_written(algorithm_file: Path) -> None:
+    (train,) = (words for words in commands_of_the_readme("ddpm-shortcut") if "my_pg:MyPG" in words)
+    few = "--num-envs 8 --total-timesteps 400 --measure-samples 20 --no-progress-bar"
+    assert main([*train, *few.split()]) == 0
+    (block,) = (block for block, _ in BLOCKS if needs_the_file(block))
+    sys.modules.pop(algorithm_file.stem)
+    names: dict[str, Any] = {}
+    exec(compile(block, "README block", "exec"), names)
+    assert type(names["agent"]) is names["MyPG"] and names["agent"].num_timesteps >= 400
+
+
+def test_the_algorithm_of_the_readme_gets_its_row_in_the_comparison(
+    algorithm_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command of the page with a small budget, small measurements and no results of others beside it."""
+    (words,) = commands_of_the_readme("python -m benchmarks.compare")
+    config = tyro.cli(compare.CompareConfig, args=words)
+    assert (config.tasks, config.seeds) == (("swiss_roll_k10",), (0, 1))
+    sizes = Protocol(2, num_samples=300, w1_samples=100, refit_steps=3, curve_points=3, curve_samples=300)
+    tiny = replace(config, scale=1e-3, processes=1, protocol=sizes, results=Path("results"))
+    assert compare.main(tiny) == 0
+    printed = capsys.readouterr().out
+    assert "`my_pg` (my_pg:MyPG) beside the grid `main` on `swiss_roll_k10`" in printed
+    assert re.search(r"^\| \*\*`my_pg`\*\* \| 2 \|", printed, flags=re.MULTILINE) and "missing" not in printed
+
+
 def test_the_commands_of_the_readme_are_understood(algorithm_file: Path) -> None:
-    commands = [
-        shlex.split(line, comments=True)[1:]
-        for block in re.findall(r"```sh\n(.*?)```", README.read_text(), flags=re.DOTALL)
-        for line in block.splitlines()
-        if line.startswith("ddpm-shortcut ")
-    ]
+    commands = commands_of_the_readme("ddpm-shortcut")
     assert {command[0] for command in commands} == {"train", "evaluate", "sample", "tune", "pretrain"}
     for command in commands:
         parse(command)

@@ -24,9 +24,9 @@ class PolicyGradientConfig(AgentConfig):
     """Subtracted from f(x_0): value, V(x[k], k); group, the mean over trajectories that share x[0]; or none, which
     leaves the environment's return f(x_0) - mean f(data)."""
     gae_lambda: Share = 0.9
-    """With the value baseline: 1 is f(x_0) - V(x[k], k), as published; below 1 noise is traded for V's bias."""
+    """With the value baseline: 1 is f(x_0) - V(x[k], k), as published; below 1: less variance, more of V's bias."""
     group_size: Annotated[int, Bounds(2)] | None = None
-    """Trajectories that share x[0], a divisor of num_envs; None lets all start on their own."""
+    """Trajectories that share x[0], a divisor of num_envs; with None each draws its own x[0]."""
     surrogate: Surrogate = "score"
     """score: A log p. clip: PPO's clipped ratio. regression: log p weighted by exp(A / temperature)."""
     clip_range: Positive = 0.2
@@ -36,7 +36,7 @@ class PolicyGradientConfig(AgentConfig):
     advantage_normalization: Normalization = "none"
     """Advantages less their mean, over their std: of the whole batch, or of the group that shares x[0]."""
     advantage_std_floor: Positive = 0.05
-    """Least std that advantages are divided by, in units of f: what is already noise is not blown up."""
+    """Least std that advantages are divided by, in units of f: smaller advantages are mostly noise."""
     step_weight: StepWeight = "uniform"
     """Weights of the K steps in the loss: uniform, or such that each step's score has one scale (std / eps_coef)."""
 

@@ -33,7 +33,7 @@ class Pathwise(IPMAgent):
     uses_value = False
 
     def policy_loss(self, batch: Trajectories, advantage: Tensor | None, first: bool) -> Loss:
-        """- mean f(x[K]) of n fresh chains, plus the KL penalty at the states they visit."""
+        """- mean f(x[K]) of n fresh chains, plus the KL penalty at the states they visit; a scalar."""
         xs = self.chain(batch.xs[0])
         score = self.critic(xs[-1]).mean()
         loss = -score, {"pathwise_loss": -score.detach()}

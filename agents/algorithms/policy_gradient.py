@@ -99,13 +99,16 @@ def transitions(agent: IPMAgent, batch: Trajectories, advantage: Tensor) -> Tran
     xs, size, total = batch.xs, options(agent).minibatch_size, advantage.numel()
     if size is None or size >= total:
         return Transitions(xs[:-1], xs[1:], agent.steps, advantage, batch.scored)
-    flat = torch.randperm(total, generator=agent.generator, device=agent.device)[:size]
+    flat = torch.randperm(total, generator=agent.minibatch_generator, device=agent.device)[:size]
     k, i = flat // advantage.shape[1], flat % advantage.shape[1]
     return Transitions(xs[k, i], xs[k + 1, i], k, advantage[k, i], batch.scored[k, i])
 
 
 def policy_loss(agent: IPMAgent, batch: Trajectories, advantage: Tensor | None, first: bool) -> Loss:
-    """The table's loss on the buffer or a minibatch of it, plus the KL penalty; on the ``first`` step r must be 1."""
+    """The table's loss, a scalar, on the buffer or a minibatch, plus the KL penalty; ``advantage`` is (K, n).
+
+    On the ``first`` step the ratio r must be 1.
+    """
     assert advantage is not None
     c, t = options(agent), transitions(agent, batch, advantage)
     law = agent.policy(t.x, t.k)
@@ -167,7 +170,7 @@ def score_function(cls: Agent) -> Agent:
         return default
 
     def uses_value(agent: IPMAgent) -> bool:
-        """Whether V is the baseline."""
+        """Whether the value baseline V is subtracted."""
         return options(agent).baseline == "value"
 
     joints = {

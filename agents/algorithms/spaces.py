@@ -47,7 +47,7 @@ def agent_space(config: AgentConfig, num_steps: int, num_envs: int) -> Space:
 
 
 def _score_function(config: PolicyGradientConfig, num_envs: int) -> list[Space]:
-    """What belongs to the preset's own baseline and surrogate; groups divide the batch."""
+    """What belongs to the preset's kind of baseline and of loss; a group size must divide the batch."""
     sizes = tuple(size for size in GROUP_SIZES if num_envs % size == 0)
     return [
         VALUE_BASELINE if config.baseline == "value" else {},

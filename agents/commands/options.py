@@ -19,6 +19,10 @@ TOTAL_TIMESTEPS = 4_000_000
 """Environment steps of the demo's training, and of ``train`` unless told: about 90 s on one core."""
 BASELINES = ("ddpm-1000", "ddpm-100", "ddpm-10", "ddim-10")
 
+ALGO_HELP = (
+    f"A named algorithm: {', '.join(PRESETS)}; ppo, a2c, trpo, sac or td3 of stable-baselines3; untouched; or your "
+    "own, FILE:NAME of a class or function."
+)
 Flat = arg(name="")  # options of a nested configuration without its name in front
 Values = tuple[str, ...]
 
@@ -140,9 +144,8 @@ class Train:
     """Torch threads; more than one slows small networks where cores are shared."""
     progress_bar: bool = True
     """Whether a progress bar shows the current SW2."""
-    algo: str = "sft_pg"
-    """A named algorithm: sft_pg, sft_pg_paper, reinforce, ddpo, dpok, grpo, rwr, dxdp, pathwise; ppo, a2c, trpo, sac or
-    td3 of stable-baselines3; untouched; or your own, FILE:NAME of a class or function."""
+    algo: Annotated[str, arg(help=ALGO_HELP)] = "sft_pg"
+    """A name in `agents.zoo.NAMES`, or your own, FILE:NAME of a class or function."""
     set: Annotated[Values, arg(metavar="[NAME=VALUE ...]")] = ()
     """Hyper-parameters that replace the algorithm's own, for those without flags."""
     algorithm: Annotated[Any, Flat] = field(default_factory=PolicyGradientConfig)

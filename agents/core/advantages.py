@@ -19,7 +19,7 @@ def advantages(value: Tensor, score: Tensor, gae_lambda: float = 1.0) -> Tensor:
 
     lambda = 1 is the paper's f(x_0) - V(x[k], k), unbiased whatever V. Below 1 it is generalised advantage estimation
     (Schulman et al. 2016, eq. 16; undiscounted, terminal reward): sum_j lambda^j (V(x[k+j+1]) - V(x[k+j])) with
-    V(x[K]) = f(x_0), which leaves out the noise of the later steps as far as V is right.
+    V(x[K]) = f(x_0), which has less variance the better V predicts the score.
     """
     check_shapes(value=(value, "K n"), score=(score, "n"))
     deltas = torch.cat([value[1:], score.expand_as(value[:1])]) - value
@@ -32,7 +32,7 @@ def advantages(value: Tensor, score: Tensor, gae_lambda: float = 1.0) -> Tensor:
 
 
 def group_advantages(score: Tensor, group_size: int) -> Tensor:
-    """f(x_0) less the mean of its group, (n,) from ``score`` (n,): what shares x[0] is compared with itself alone.
+    """f(x_0) less the mean of its group, (n,) from ``score`` (n,): trajectories are compared where they share x[0].
 
     The mean holds the trajectory itself, which shrinks the gradient's expectation by (G - 1) / G and no more
     (group-relative advantage of GRPO: Shao et al. 2024, arXiv 2402.03300, without its division). ValueError unless G
@@ -49,7 +49,7 @@ def normalised(advantage: Tensor, std_floor: float, group_size: int | None = Non
     """(A - mean A) / max(std A, ``std_floor``), shape (K, n) kept: over all steps, trajectories and ranks, or per step
     over each group of ``group_size`` neighbours, which one rank holds.
 
-    Without the floor, the noise that is left once the samples agree would be scaled up to a full step.
+    Without the least std, advantages that are only noise, once all scores agree, would be scaled up to std 1.
     """
     check_shapes(advantage=(advantage, "K n"))
     if group_size is None:

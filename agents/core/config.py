@@ -53,6 +53,8 @@ class AgentConfig:
     """Units in each hidden layer of the value function."""
     value_depth: Count = 2
     """Hidden layers of the value function."""
+    value_body: str | None = None
+    """Network body of the value function, "mlp" or "conv"; None chooses by the shape of the data."""
 
     def __post_init__(self) -> None:
         """TypeError or ValueError that names the field, what is allowed and what was received."""

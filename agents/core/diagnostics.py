@@ -1,4 +1,4 @@
-"""Metrics that cost something and are computed only when they are logged; they change no weight and no draw."""
+"""Metrics that cost something and are computed only when they are logged; they change neither weights nor draws."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from agents.core.losses import mean_difference_z
 from agents.core.policy import DenoisingPolicy, all_steps
 from diffusion_env.critics import Critic
 from diffusion_env.data.dataset import Dataset
+from diffusion_env.seeds import stream
 
 HELD_OUT = 1024
 """The least number of data points, training and held-out, on which the critic's overfitting is measured; where fewer
@@ -32,13 +33,14 @@ def kl_to_pretrained(policy: DenoisingPolicy, pretrained: DenoisingPolicy, xs: T
 
 
 @torch.no_grad()
-def critic_diagnostics(critic: Critic, data: Dataset, x0: Tensor, seed: int) -> dict[str, float]:
-    """The critic on data that it never saw, against samples ``x0`` (B, *shape), and its slope; ``seed`` draws the data.
+def critic_diagnostics(critic: Critic, data: Dataset, x0: Tensor, seed: int, iteration: int) -> dict[str, float]:
+    """The critic on data that it never saw, against samples ``x0`` (B, *shape), and its slope; ``seed`` and
+    ``iteration`` draw the data.
 
     gap_held_out: mean f(held-out data) - mean f(x0). overfit_z: f on training data above held-out data, in standard
     errors. lipschitz: the largest measured slope of f.
     """
-    draws = torch.Generator(x0.device).manual_seed(seed)
+    draws = stream(seed, "logging", x0.device, iteration)
     size = min(max(len(x0), HELD_OUT), len(data.held_out))
     held_out, seen = (data.sample(size, draws, held_out=held) for held in (True, False))
     return {

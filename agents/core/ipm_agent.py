@@ -43,6 +43,7 @@ from diffusion_env.data.dataset import Dataset
 from diffusion_env.evaluation.protocol import EvaluationConfig, evaluate
 from diffusion_env.samplers.law import GaussianStep
 from diffusion_env.samplers.walk import sample
+from diffusion_env.seeds import stream
 from diffusion_env.vector_env import DDPMShortcutVectorEnv
 
 
@@ -110,8 +111,9 @@ class IPMAgent:
         own_seed = self.ranks.seed(self.seed)
         self.envs = make_envs(env_id, num_envs, self.env_kwargs, self.device)
         self.pretrained = required_denoiser(self.envs)
-        self.generator = torch.Generator(self.device).manual_seed(own_seed)
-        self.sample_generator = torch.Generator(self.device).manual_seed(own_seed + 1)
+        self.generator = stream(own_seed, "rollout", self.device)
+        self.minibatch_generator = stream(own_seed, "minibatch", self.device)
+        self.sample_generator = stream(own_seed, "sampling", self.device)
         self.num_timesteps, self.iteration, self.total_timesteps = 0, 0, 0
         # The next rollout's start; None while one is under way, so that whatever interrupts it restarts the episodes.
         self.next_start: Tensor | None = self.envs.reset(seed=own_seed)[0]["x"]
@@ -119,7 +121,7 @@ class IPMAgent:
         self.sanity = SanityChecks()
         self.callbacks: BaseCallback = CallbackList([])
         self._logger: Logger | None = None
-        self.build(torch.Generator().manual_seed(self.seed))
+        self.build(stream(self.seed, "weights"))
 
     def build(self, generator: torch.Generator) -> None:
         """The sampler (a copy of the pretrained network), its average, V, and their optimizers.
@@ -133,8 +135,8 @@ class IPMAgent:
         self.reference = policy(self.pretrained)  # the pretrained sampler, with the same std
         self.check()
         self.average = AveragedModel(self.policy, multi_avg_fn=get_ema_multi_avg_fn(c.ema_decay))
-        self.value = ValueNet(self.dataset.shape, table.num_steps, c.value_width, c.value_depth, generator)
-        self.value.to(self.device)
+        value = partial(ValueNet, width=c.value_width, depth=c.value_depth, generator=generator, body=c.value_body)
+        self.value = value(self.dataset.shape, table.num_steps).to(self.device)
         groups: list[dict[str, Any]] = [{"params": list(self.policy.net.parameters())}]
         if self.policy.log_std_ratio is not None:
             groups.append({"params": [self.policy.log_std_ratio], "lr_scale": c.std_lr_scale})
@@ -158,7 +160,7 @@ class IPMAgent:
     # --- one iteration -------------------------------------------------------------------------------------------
 
     def iterate(self) -> dict[str, float | Tensor]:
-        """One iteration of algorithm 1; returns metrics under stable-baselines3's names.
+        """One iteration of algorithm 1; returns metrics, each a scalar, under stable-baselines3's names.
 
         By theorem 4.1 the gradient of the IPM is - E[ f(x_0) sum_k grad log p_theta(x[k+1] | x[k]) ]: raising f by
         policy gradient lowers the IPM between the samples and the data.
@@ -275,7 +277,7 @@ class IPMAgent:
             return self.value_target(batch, self.score(batch)) - self.value(batch.xs[:-1], self.steps)
 
     def update_policy(self, batch: Trajectories, advantage: Tensor | None, first: bool) -> Metrics:
-        """One step on theta; arguments as `policy_loss`."""
+        """One step on theta; arguments as `policy_loss`, ``advantage`` (K, n) or None; returns scalars."""
         loss, metrics = self.policy_loss(batch, advantage, first)
         c = self.config
         norm = descend("policy", loss, self.policy_optimizer, self.iteration, c.max_grad_norm, self.ranks)
@@ -310,6 +312,11 @@ class IPMAgent:
         are saved beside them."""
         names = ("policy", "average", "value", "policy_optimizer", "value_optimizer")
         return {name: getattr(self, name) for name in names}
+
+    @property
+    def generators(self) -> tuple[torch.Generator, ...]:
+        """Every generator that draws for the algorithm, saved and resumed with it."""
+        return self.generator, self.minibatch_generator, self.sample_generator
 
     # --- what can be read ----------------------------------------------------------------------------------------
 
@@ -358,7 +365,7 @@ class IPMAgent:
         assert self.newest is not None
         return {
             **kl_to_pretrained(self.policy, self.reference, self.newest.xs),
-            **critic_diagnostics(self.critic, self.dataset, self.newest.x0, seed=self.iteration),
+            **critic_diagnostics(self.critic, self.dataset, self.newest.x0, self.seed, self.iteration),
             "train/weights_without_gradient": weights_without_gradient(self.policy_optimizer),
             "time/network_evaluations": self.network_evaluations,
         }
@@ -416,7 +423,7 @@ class IPMAgent:
 
     def sample(self, n: int, seed: int | None = None) -> Tensor:
         """n samples (n, *shape) in data units, on the agent's device; ``seed`` None goes on with the agent's own."""
-        generator = self.sample_generator if seed is None else torch.Generator(self.device).manual_seed(seed)
+        generator = self.sample_generator if seed is None else stream(seed, "sampling", self.device)
         return self.sample_with(n, generator)
 
     def sample_with(self, n: int, generator: torch.Generator) -> Tensor:

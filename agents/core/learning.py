@@ -44,7 +44,7 @@ class Learner(Protocol):
         """Where metrics go."""
 
     def iterate(self) -> dict[str, float | Tensor]:
-        """One iteration of the algorithm and its metrics."""
+        """One iteration of the algorithm; returns its metrics, each a scalar."""
 
     def restart(self) -> None:
         """Begin new episodes if a rollout was interrupted."""

@@ -2,7 +2,7 @@ r"""What every algorithm computes from its trajectories: pure functions of tenso
 
 Letters: K steps, n trajectories; x[k] (*shape) the state after k steps; V(x[k], k) the value; f(x_0) the critic's
 score; p the policy's density of a step, summed over the event. A loss and each of its metrics are 0-d tensors on one
-device, so that nothing waits for it. The losses on theta are the algorithms' own (`agents.algorithms`).
+device: nothing waits for it. The losses on theta are the algorithms' own (`agents.algorithms`).
 """
 
 from __future__ import annotations

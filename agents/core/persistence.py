@@ -92,7 +92,7 @@ def agent_state(agent: Any) -> dict[str, Any]:
         "critic": agent.critic.state_dict(),
         "envs": agent.envs.state_dict(),
         "next_start": agent.next_start,
-        "generators": [agent.generator.get_state(), agent.sample_generator.get_state()],
+        "generators": [generator.get_state() for generator in agent.generators],
         "counters": [agent.num_timesteps, agent.iteration, agent.total_timesteps],
     }
 
@@ -106,7 +106,7 @@ def restore_agent(agent: Any, state: Any, path: str | Path) -> None:
         agent.critic.load_state_dict(state["critic"])
         agent.envs.load_state_dict(state["envs"])
         agent.next_start = state["next_start"]
-        for generator, saved in zip((agent.generator, agent.sample_generator), state["generators"], strict=True):
+        for generator, saved in zip(agent.generators, state["generators"], strict=True):
             generator.set_state(saved.cpu())
         agent.num_timesteps, agent.iteration, agent.total_timesteps = state["counters"]
     except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:

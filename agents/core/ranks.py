@@ -68,7 +68,7 @@ class Ranks:
         return torch.stack(totals).softmax(0)[self.rank] * self.size
 
     def reduce_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Replace every gradient by its mean over the ranks, so that equal weights stay equal."""
+        """Replace every gradient (any shape) by its mean over the ranks, so that equal weights stay equal."""
         if self.size == 1:
             return
         for gradient in (parameter.grad for parameter in parameters if parameter.grad is not None):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.core.policy import DenoisingPolicy
+from diffusion_env.checks import NonFiniteActionError
 from diffusion_env.critics import Critic
 from diffusion_env.samplers.denoiser import Denoiser
 from diffusion_env.vector_env import DDPMShortcutVectorEnv
@@ -29,7 +30,12 @@ def make_envs(env_id: str, num_envs: int, env_kwargs: Mapping[str, Any], device:
             "An agent scores its own Gaussian steps and acts in action_mode 'step'; received "
             f"{env_kwargs['action_mode']!r}. Leave action_mode out of env_kwargs."
         )
-    kwargs = {**env_kwargs, "array_type": "torch", "device": device, "train_critic": False}
+    if env_kwargs.get("observation", "dict") != "dict":
+        raise ValueError(
+            f"An agent reads x and step; received observation={env_kwargs['observation']!r} in env_kwargs. Leave it "
+            "out: flat observations are for algorithms that take one array."
+        )
+    kwargs = {**env_kwargs, "observation": "dict", "array_type": "torch", "device": device, "train_critic": False}
     denoiser, critic = kwargs.get("denoiser"), kwargs.get("critic")
     if isinstance(denoiser, nn.Module) and elsewhere(denoiser, device):
         kwargs["denoiser"] = copy.deepcopy(denoiser).to(device)
@@ -112,7 +118,7 @@ def collect(
         wanted = law.sample(generator)
         try:
             observation, _, _, _, infos = envs.step(policy.action(x, wanted, k))
-        except ValueError as error:  # the action's shape is right: it was not finite
+        except NonFiniteActionError as error:
             raise FloatingPointError(f"The policy's own action at step {k} was refused. {error}") from error
         x = infos["final_obs"]["x"] if "final_obs" in infos else observation["x"]
         xs.append(x)

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from stable_baselines3.common.callbacks import ProgressBarCallback
 from stable_baselines3.common.logger import Image
 from torch import Tensor
@@ -24,6 +23,7 @@ from diffusion_env.config import EvaluationConfig
 from diffusion_env.data.dataset import Dataset
 from diffusion_env.evaluation.metrics import off_support, sliced_wasserstein
 from diffusion_env.evaluation.protocol import draw_fresh, support_radius
+from diffusion_env.seeds import stream
 
 CURVE_SEED = 10_000
 """Curves are measured on points of this seed; reported tables use the seeds 0, 1, 2, ... of `EvaluationConfig`."""
@@ -197,7 +197,7 @@ class SamplerEvaluation(Between):
         return samples
 
     def _compare(self, samples: Tensor) -> Measurement:
-        directions = torch.Generator(samples.device).manual_seed(self.seed)
+        directions = stream(self.seed, "evaluation directions", samples.device)
         return Measurement(
             self.model.num_timesteps,
             sliced_wasserstein(samples, self.points.reference, directions, self.config.num_projections),

@@ -105,7 +105,7 @@ class FunctionRun(Untouched):
 
 
 def module_state(network: Any) -> dict[str, Tensor]:
-    """The weights by name; CheckpointError for what is no ``nn.Module``."""
+    """The weights (any shape) by name; CheckpointError for what is no ``nn.Module``."""
     if not isinstance(network, nn.Module):
         raise CheckpointError(f"Only the weights of an nn.Module can be saved; received {type(network).__name__}.")
     return network.state_dict()

@@ -24,6 +24,7 @@ from diffusion_env.samplers.denoiser import Denoiser
 from diffusion_env.samplers.named import make_table
 from diffusion_env.samplers.tables import StepTable
 from diffusion_env.samplers.walk import sample
+from diffusion_env.seeds import stream
 
 
 class Untouched:
@@ -111,7 +112,7 @@ class Untouched:
 
     def sample(self, n: int, seed: int) -> Tensor:
         """n samples (n, *shape) in data units."""
-        return self.draw(n, torch.Generator(self.dataset.device).manual_seed(seed))
+        return self.draw(n, stream(seed, "sampling", self.dataset.device))
 
     def evaluate(self, config: EvaluationConfig | None = None) -> dict[str, Any]:
         """The metrics of `diffusion_env.evaluation.protocol.evaluate`, in data units."""

@@ -1,7 +1,7 @@
 """stable-baselines3's algorithms on this task: hyper-parameters by hand for the 2-D data sets at K = 10, in one table.
 
 All presets: gamma 1, since the only reward comes at a fixed time and the value function is its expectation; step sizes
-that fall linearly to zero, since a sampler whose critic learns too circles to the end at a constant one.
+that fall linearly to zero, since at a constant one sampler and critic, which both learn, oscillate until the end.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class SB3Algorithm:
     """The class's other keywords, and "episodes": of a rollout, whole ones of each environment. In "step" mode also
     "learn_std" and "min_std" of `DenoisingActorCriticPolicy`."""
     why: str
-    """A word on the choices."""
+    """Why these values."""
     from_env: FromEnv = field(default=lambda env: {}, repr=False)
     """Keywords that depend on the environment."""
     space: Space = field(default_factory=lambda: spaces.STEP_SIZE, repr=False)

@@ -14,6 +14,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
 from agents.sb3.vec_env import DDPMShortcutVecEnv
+from diffusion_env.seeds import stream
 
 DATA_BATCH = 512
 
@@ -22,13 +23,13 @@ class NewestReward:
     """f(x_0) - mean f(data) by an environment's critic as it is now.
 
     The mean is over `DATA_BATCH` fresh training points in every call, drawn from a generator of its own: the
-    environment's draws are the same with and without it. Pickled (SB3 does so when it saves), it lets go of the
-    environment, and a call says how to give it one.
+    environment's draws are the same with and without it. When SB3 pickles it to save a model, the environment
+    is left out; a later call raises an error that says how to give it one.
     """
 
     def __init__(self, env: DDPMShortcutVecEnv, seed: int = 0) -> None:
         self.env: DDPMShortcutVecEnv | None = env
-        self.generator = torch.Generator(env.dataset.device).manual_seed(seed)
+        self.generator = stream(seed, "relabelling", env.dataset.device)
 
     @torch.no_grad()
     def __call__(self, x0: Tensor) -> Tensor:
@@ -57,9 +58,9 @@ class RelabellingReplayBuffer(DictReplayBuffer):
         n_envs: number of environments.
         optimize_memory_usage: SB3's; must be False for dict observations.
         handle_timeout_termination: SB3's; nothing times out here.
-        reward: the newest critic's opinion.
-        relabel: whether sampled episode ends carry the ``reward`` of now; False leaves the stored ones, as stale as
-            the samples are old. All other rewards are 0 either way.
+        reward: scores finished samples by the newest critic.
+        relabel: whether sampled episode ends carry the ``reward`` of now; False keeps the stored ones,
+            which the critic of that time gave. All other rewards are 0 either way.
     """
 
     def __init__(

@@ -19,6 +19,7 @@ from torch import Tensor
 from agents.core.algorithm import SeededSample
 from diffusion_env.critics import FrozenCritic
 from diffusion_env.env import DDPMShortcutEnv
+from diffusion_env.seeds import stream_seed
 from diffusion_env.vector_env import DDPMShortcutVectorEnv
 
 Environment = DDPMShortcutEnv | DDPMShortcutVectorEnv
@@ -110,8 +111,8 @@ def _own_random_state(seed: int, device: torch.device) -> Iterator[None]:
     """SB3's policies draw from torch's and numpy's global generators: seed them, and afterwards put them back."""
     numpy_state = np.random.get_state()  # noqa: NPY002
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        np.random.seed(seed)  # noqa: NPY002
+        torch.manual_seed(stream_seed(seed, "sampling"))
+        np.random.seed(stream_seed(seed, "sampling") % 2**32)  # noqa: NPY002
         try:
             yield
         finally:

@@ -130,7 +130,7 @@ class Study:
     def run(self, trials: int, processes: int = 1, on_trial: Callable[[Trial], object] = print) -> None:
         """Go on to ``trials`` finished trials, ``processes`` at a time; ``on_trial`` gets each."""
         running: dict[Future[list[float | None]], optuna.Trial] = {}
-        with _executor(processes) as executor:
+        with workers(processes) as executor:
             while len(self.finished) < trials:
                 for _ in range(min(processes, trials - len(self.finished)) - len(running)):
                     trial = self._ask()
@@ -171,7 +171,8 @@ class _Inline(Executor):
 
 
 @contextmanager
-def _executor(processes: int) -> Iterator[Executor]:
+def workers(processes: int) -> Iterator[Executor]:
+    """One executor of trials: this process itself, or several processes."""
     if processes == 1:
         yield _Inline()
         return

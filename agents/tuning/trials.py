@@ -17,6 +17,7 @@ from agents.zoo import find
 from diffusion_env.config import EvaluationConfig
 from diffusion_env.evaluation.metrics import sliced_wasserstein
 from diffusion_env.evaluation.protocol import draw_fresh
+from diffusion_env.seeds import stream
 
 TUNING_SEEDS = range(1_000, 10_000)
 """Seeds of training that may be tuned on. Reported runs and tables take those below, curves and evaluations those
@@ -105,5 +106,5 @@ def _sw2(sampler: Algorithm, seed: int, num_samples: int) -> float:
     """On fresh points, noise and directions of ``seed``."""
     config = EvaluationConfig(num_samples=num_samples, seeds=(seed,))
     points = draw_fresh(sampler.dataset, config, seed).reference
-    directions = torch.Generator(points.device).manual_seed(seed)
+    directions = stream(seed, "evaluation directions", points.device)
     return sliced_wasserstein(sampler.sample(len(points), seed), points, directions)

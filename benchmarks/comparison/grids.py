@@ -1,6 +1,6 @@
 """The grids of the comparison: which algorithms, on which tasks, at what budget, with how many seeds.
 
-A further comparison is a further row of `GRIDS`. Grids share runs: an entry of one name is the same in all of them.
+A further comparison is a further entry of `GRIDS`. Grids share runs: an entry of one name is the same in all of them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from typing import Any
 
 from agents.core.task import Task
 from benchmarks.comparison.grid import Entry, Grid
-from diffusion_env.data.named import DATASETS
 
 NUM_ENVS = 128
 
@@ -20,7 +19,9 @@ def task(dataset: str, num_steps: int) -> Task:
     return Task(dataset=dataset, num_steps=num_steps, critic="energy", num_envs=NUM_ENVS)
 
 
-TEN_STEPS = tuple(task(dataset, 10) for dataset in DATASETS)
+TEN_STEP_SETS = ("swiss_roll", "moons", "gaussians8", "gaussians25", "checkerboard", "pinwheel")
+"""The data sets that were measured; one that is added to the package changes no grid."""
+TEN_STEPS = tuple(task(dataset, 10) for dataset in TEN_STEP_SETS)
 FEW_STEP_SETS = ("swiss_roll", "gaussians8")
 MAIN_TASKS = TEN_STEPS + tuple(task(dataset, k) for dataset in FEW_STEP_SETS for k in (1, 2, 5, 20))
 FEWEST_TASKS = tuple(task(dataset, k) for dataset in FEW_STEP_SETS for k in (1, 2))

@@ -24,6 +24,7 @@ from benchmarks.seeds import SEEDS, evaluation_seeds
 from diffusion_env.config import EvaluationConfig
 from diffusion_env.data.dataset import Dataset
 from diffusion_env.evaluation.protocol import Sample, draw_fresh, evaluate, floor
+from diffusion_env.seeds import stream
 
 FLOOR_SETS = 5
 UNUSED = 2  # the least number of points of a metric whose value is not kept
@@ -109,7 +110,7 @@ class Protocol:
         if trained.critic is None:
             return None
         data = draw_fresh(dataset, config, config.seeds[0]).reference
-        generator = torch.Generator(dataset.device).manual_seed(config.seeds[0])
+        generator = stream(config.seeds[0], "evaluation samples", dataset.device)
         with torch.no_grad():
             samples = seeded(trained.sample)(len(data), generator)
         return trained.critic.distance(dataset.from_data(data), dataset.from_data(samples))

@@ -33,7 +33,7 @@ from diffusion_env.data.named import load_dataset
 
 
 def as_it_is(task: Task, folder: Path, scale: float) -> Task:
-    """The task itself: every value of it means what the environment takes it for."""
+    """The task as it is: every value is passed to the environment unchanged."""
     return task
 
 

@@ -2,7 +2,7 @@
 
 score = (untouched - x) / (untouched - floor): 0 is the pretrained K-step sampler, 1 is fresh data. x is a run's mean
 over its evaluation sets; untouched and floor are constants of the task, means over all their runs. A score is never
-below `LOWEST`, and that is also what a diverged run gets, so that no way to be useless is better than another.
+below `LOWEST`, and that is also what a diverged run gets, so that it counts like the worst run.
 """
 
 from __future__ import annotations

@@ -207,7 +207,7 @@ def _as_json(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def checksum(content: Any, tensors: dict[str, Tensor]) -> str:
-    """SHA-256 of the content as JSON and of every tensor's name, dtype, shape and bytes."""
+    """SHA-256 of the content as JSON and of every tensor's (any shape) name, dtype, shape and bytes."""
     digest = hashlib.sha256(json.dumps(content).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())

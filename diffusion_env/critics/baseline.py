@@ -14,6 +14,7 @@ from diffusion_env.critics.trained import TrainedCritic
 from diffusion_env.fields import Count, Weight
 from diffusion_env.networks.bodies import make_conditioned_body
 from diffusion_env.networks.layers import Conditioned
+from diffusion_env.seeds import stream
 
 TIME_FEATURES = 8
 
@@ -45,7 +46,7 @@ class BaselineCritic(TrainedCritic):
     ) -> None:
         super().__init__(shape, seed, width, depth, learning_rate, body, {"value_weight": value_weight})
         self.value_weight = value_weight
-        generator = torch.Generator().manual_seed(seed)
+        generator = stream(seed, "critic")
         self.value = self.build_value(generator)
         self.reset(generator)
 
@@ -67,7 +68,7 @@ class BaselineCritic(TrainedCritic):
         return super().optimizers() | {"value": self.value_optimizer}
 
     def update(self, real: Tensor, fake: Tensor, penalty: Penalty | None = None) -> dict[str, float]:
-        """As `Critic.update`, but the penalty is required: ValueError without one."""
+        """As `Critic.update`, on (N, *shape) and (M, *shape), but the penalty is required: ValueError without one."""
         if penalty is None:
             raise ValueError(
                 "The critic 'baseline' was updated without a penalty, but the penalty is its only "

@@ -24,7 +24,7 @@ class EnergyCritic(TrainedCritic):
     """
 
     name = "energy"
-    # Little momentum, as in adversarial training since DCGAN: with Adam's usual 0.9 sampler and critic circle.
+    # Little momentum, as in adversarial training since DCGAN: with Adam's usual 0.9 sampler and critic oscillate.
     adam_betas = (0.5, 0.99)
 
     def __init__(
@@ -46,5 +46,5 @@ class EnergyCritic(TrainedCritic):
         super().__init__(shape, seed, width, depth, learning_rate, body, own)
 
     def regulariser(self, real: Tensor, fake: Tensor, f_real: Tensor, f_fake: Tensor) -> Tensor:
-        """The mean square of the scores of each batch, times gamma."""
+        """gamma times the mean square of the scores of each batch: of f_real (N,) and f_fake (M,) a scalar."""
         return self.gamma * (f_real.square().mean() + f_fake.square().mean())

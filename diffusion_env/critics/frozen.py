@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -11,8 +12,11 @@ from diffusion_env.critics.base import Critic, Penalty
 
 
 class FrozenCritic(Critic):
-    """Any function from events (*batch, *shape) to scores (*batch,), for example a trained critic or a reward
-    of one's own. `update` measures and changes nothing."""
+    """Any function from events (N, *shape) to scores (N,), for example a trained critic or a reward of one's own.
+
+    The function sees a tensor with one batch dimension of any size N >= 1, float32, network units, and gives a tensor.
+    `update` measures and changes nothing.
+    """
 
     name = "frozen"
 
@@ -25,14 +29,25 @@ class FrozenCritic(Critic):
     def forward(self, x: Tensor) -> Tensor:
         """Scores (*batch,) of events x (*batch, *shape): the reward function's."""
         self.check_events(x, "events")
-        scores = self.reward(x)
-        if self.shape is not None and scores.shape != x.shape[: x.ndim - len(self.shape)]:
-            raise ValueError(
-                f"The reward function gave scores of shape {tuple(scores.shape)} for events of shape "
-                f"{tuple(x.shape)}, but it must give one score per event, of shape "
-                f"{tuple(x.shape[: x.ndim - len(self.shape)])}. Reduce over the dimensions of the event only."
+        if self.shape is None or isinstance(self.reward, Critic):
+            return self.reward(x)
+        batch = x.shape[: x.ndim - len(self.shape)]
+        events = x.reshape(-1, *self.shape)  # one batch dimension, whatever the caller's
+        scores: Any = self.reward(events)
+        if not isinstance(scores, Tensor):
+            raise TypeError(
+                f"{critic_title(self)} gave a {type(scores).__name__} for events of shape {tuple(events.shape)}, but "
+                f"it takes a tensor and must give a tensor of shape ({len(events)},), one score per event. Compute it "
+                "with torch; around a function of numpy arrays, put lambda x: "
+                "torch.as_tensor(f(x.numpy(force=True)), dtype=x.dtype, device=x.device)."
             )
-        return scores
+        if scores.shape != events.shape[:1]:
+            raise ValueError(
+                f"{critic_title(self)} gave scores of shape {tuple(scores.shape)} for events of shape "
+                f"{tuple(events.shape)}, but it must give one score per event, of shape ({len(events)},). Reduce over "
+                "the dimensions of the event only."
+            )
+        return scores.reshape(batch)
 
     def update(self, real: Tensor, fake: Tensor, penalty: Penalty | None = None) -> dict[str, float]:
         """Measure the gap on real (N, *shape), fake (M, *shape). `penalty` is ignored: nothing can move."""
@@ -50,3 +65,11 @@ class FrozenCritic(Critic):
                 "your own module and pass it to make_critic again."
             )
         return super().save(path)
+
+
+def critic_title(critic: Critic) -> str:
+    """What errors call a critic: "The critic 'energy'", or "The reward function 'my_reward'"."""
+    if isinstance(critic, FrozenCritic) and not isinstance(critic.reward, Critic):
+        function = critic.reward
+        return f"The reward function {getattr(function, '__qualname__', type(function).__name__)!r}"
+    return f"The critic {getattr(critic, 'name', type(critic).__name__)!r}"

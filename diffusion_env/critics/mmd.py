@@ -14,7 +14,7 @@ from diffusion_env.fields import Count, Positive
 
 MEDIAN_FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 SMALLEST_NORM = 1e-4
-"""Equal batches have MMD 0; dividing float32 round-off by it would make a reward of noise."""
+"""The least MMD that scores are divided by: equal batches have MMD 0, and only round-off would be scaled up."""
 
 
 class MMDCritic(Critic):

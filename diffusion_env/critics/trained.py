@@ -12,6 +12,7 @@ from diffusion_env.checkpoints import load_optimizer
 from diffusion_env.critics.base import Critic, Penalty
 from diffusion_env.networks.bodies import body_name, make_body
 from diffusion_env.networks.layers import Activation, Fourier, silu
+from diffusion_env.seeds import stream
 
 PIECE = 1024
 """Events that are scored at once on a CPU where no gradient is wanted: the activations of more do not fit its cache."""
@@ -22,8 +23,8 @@ class TrainedCritic(Critic):
 
         mean f(fake) - mean f(real) + regulariser + penalty(f(fake)).
 
-    A final class writes `regulariser`, or `project`, and may choose the activation and Fourier features. What layers
-    the body has is not its business: see `make_body`. The optimiser is part of `state_dict`, so resuming is exact.
+    A final class writes `regulariser`, or `project`, and may choose the activation and Fourier features. It does
+    not depend on the layers of the body: see `make_body`. The optimiser is part of `state_dict`, so resuming is exact.
     """
 
     activation: Activation = staticmethod(silu)
@@ -48,7 +49,7 @@ class TrainedCritic(Critic):
         sizes = {"width": width, "depth": depth, "learning_rate": learning_rate, "body": self.body}
         self.config = {"shape": list(self.shape), "seed": seed, **sizes, **own}
         self.width, self.depth, self.learning_rate = width, depth, learning_rate
-        self.network = self.build_network(torch.Generator().manual_seed(seed))
+        self.network = self.build_network(stream(seed, "critic"))
         self.optimizer = self.new_optimizer(self.network)
 
     def build_network(self, generator: torch.Generator) -> nn.Module:
@@ -80,8 +81,10 @@ class TrainedCritic(Critic):
         """Move the weights back into the allowed set after a step."""
 
     def update(self, real: Tensor, fake: Tensor, penalty: Penalty | None = None) -> dict[str, float]:
-        """As `Critic.update`; also returns `regulariser`, and `penalty` if one is passed. FloatingPointError,
-        and no step, when a term is not finite."""
+        """As `Critic.update`, on (N, *shape) and (M, *shape); also returns `regulariser`, and `penalty` if passed.
+
+        Raises FloatingPointError, and makes no step, when a term is not finite.
+        """
         self.check_batch(real, "real batch")
         self.check_batch(fake, "fake batch")
         # A rollout may call this from no_grad or inference_mode, where no gradient could be taken.

@@ -12,6 +12,7 @@ from diffusion_env.critics.trained import TrainedCritic, seed_from
 from diffusion_env.fields import Count, Positive, Weight
 from diffusion_env.networks.layers import MaxMin
 from diffusion_env.networks.spectral import bound_slope, iterate_norms
+from diffusion_env.seeds import stream
 
 
 class GradientPenaltyCritic(TrainedCritic):
@@ -37,10 +38,10 @@ class GradientPenaltyCritic(TrainedCritic):
     ) -> None:
         super().__init__(shape, seed, width, depth, learning_rate, body, {"gradient_weight": gradient_weight})
         self.gradient_weight = gradient_weight
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = stream(seed, "critic draws")
 
     def regulariser(self, real: Tensor, fake: Tensor, f_real: Tensor, f_fake: Tensor) -> Tensor:
-        """The gradient penalty on one random point between each pair of events."""
+        """The gradient penalty, a scalar, at one random point between each pair of events (N, *shape)."""
         # Real and fake are independent draws, so pairing them in order, the longer one cut, is a random
         # pairing.
         n = min(len(real), len(fake))
@@ -118,9 +119,9 @@ class WeightClippingCritic(TrainedCritic):
     """Every weight kept in [-clip, clip]: Lipschitz with a constant set by `clip`, `width` and `depth`, not
     by 1.
 
-    Arjovsky et al., "Wasserstein GAN", ICML 2017. The distance is W1 up to that constant, so compare it only
-    with itself. The paper's clip of 0.01 belongs to its convolutions; with two hidden layers of 256 units on points it
-    leaves slopes of about 0.02, and the default here slopes of order 1.
+    Arjovsky et al., "Wasserstein GAN", ICML 2017. The distance is W1 up to that constant, so compare only distances
+    that were measured with equal settings. The paper's clip of 0.01 belongs to its convolutions; with two hidden layers
+    of 256 units on points it leaves slopes of about 0.02, and the default here slopes of order 1.
     """
 
     name = "weight_clipping"

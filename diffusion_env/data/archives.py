@@ -1,7 +1,7 @@
 """Read one array out of a user's ``.npz`` file, which may be damaged or made to do harm.
 
-Nothing is unpickled, and nothing is believed before it is checked: a member's promised size is compared with its bytes
-before any memory is taken for it, so the memory needed is at most `MAX_EXPANSION` times the size of the file.
+Nothing is unpickled. The size that a member promises is compared with its bytes before any memory is taken for it, so
+the memory needed is at most `MAX_EXPANSION` times the size of the file.
 """
 
 from __future__ import annotations

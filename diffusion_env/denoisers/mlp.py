@@ -48,7 +48,7 @@ class EpsMLP(NetworkDenoiser):
         sizes: dict[str, Any] = {"body": "mlp", "width": width, "depth": depth}
         self.net = make_conditioned_body((dim,), dim, 2 * _NUM_FREQUENCIES, generator, **sizes)
         self.path = PathAt(schedule)
-        # Log-SNR spans about [-20, 10]: periods from 60 units down to 2 tell neighbouring levels apart smoothly.
+        # Log-SNR spans about [-20, 10]: sines of periods 60 to 2 tell neighbouring levels apart.
         self.register_buffer("frequencies", torch.logspace(-1, 0.5, _NUM_FREQUENCIES), persistent=False)
 
     frequencies: Tensor

@@ -23,6 +23,7 @@ from diffusion_env.samplers.denoiser import Denoiser, as_denoiser
 from diffusion_env.samplers.law import sum_event
 from diffusion_env.samplers.predictions import squared_slope
 from diffusion_env.samplers.schedules import make_schedule
+from diffusion_env.seeds import stream
 
 
 def diffuse(x0: Tensor, eps: Tensor, alpha_bar: Tensor) -> Tensor:
@@ -59,14 +60,14 @@ def pretrain(
     (checked every 100 updates and at the end).
     """
     schedule = make_schedule(config.schedule, config.num_levels)
-    generator = torch.Generator().manual_seed(config.seed)
+    generator = stream(config.seed, "pretraining weights")
     size = (config.width, config.depth)
     network = denoiser_class(config.kind)(dataset.shape, schedule, *size, generator, config.prediction)
     denoiser = as_denoiser(network.to(config.device), config.device)
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
     optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.num_updates)
-    draws = torch.Generator(config.device).manual_seed(config.seed)
+    draws = stream(config.seed, "pretraining batches", config.device)
     alpha_bar = torch.tensor(schedule.alpha_bar, dtype=torch.float32, device=config.device)
     data = dataset.to(config.device)
     for i in range(config.num_updates):

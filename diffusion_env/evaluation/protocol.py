@@ -32,6 +32,7 @@ from diffusion_env.evaluation.metrics import (
 )
 from diffusion_env.evaluation.refitted import MIN_REFIT_POINTS, refitted_ipm
 from diffusion_env.evaluation.two_sample import MIN_POINTS, classifier_auc
+from diffusion_env.seeds import stream
 
 Sample = Callable[[int, torch.Generator], Tensor]
 Scores = dict[str, float | None]
@@ -40,9 +41,7 @@ RECALL_SAMPLES = 5_000
 REFIT_SAMPLES = 20_000
 """The most points of each side that a critic is trained anew on."""
 SUPPORT_QUANTILE = 0.999
-SAMPLE_STREAM, PROJECTION_STREAM = 0, 1
-NUM_STREAMS = 3
-"""One more than there are: it is part of every generator's seed, and another would change every result."""
+SAMPLES, DIRECTIONS = "evaluation samples", "evaluation directions"
 
 
 @dataclass(frozen=True)
@@ -73,9 +72,9 @@ class MetricInput:
         """Data units: a sample farther than this from all support points is off the support; see `support_radius`."""
         return support_radius(self.points, self.dataset, self.config)
 
-    def generator(self, stream: int) -> torch.Generator:
-        """The random numbers of one ``stream`` of this seed, from their beginning, on the samples' device."""
-        return _generator(self.seed, stream, self.samples.device)
+    def generator(self, name: str) -> torch.Generator:
+        """The stream of this seed called ``name`` in `diffusion_env.seeds`, on the samples' device."""
+        return stream(self.seed, name, self.samples.device)
 
 
 def evaluate(sample: Sample, dataset: Dataset, config: EvaluationConfig | None = None) -> dict[str, Any]:
@@ -102,7 +101,7 @@ def evaluate(sample: Sample, dataset: Dataset, config: EvaluationConfig | None =
     config = config or EvaluationConfig()
 
     def draw(points: FreshPoints, seed: int) -> Tensor:
-        generator = _generator(seed, SAMPLE_STREAM, dataset.device)
+        generator = stream(seed, SAMPLES, dataset.device)
         return _draw_samples(sample, len(points.reference), generator, dataset, config.sample_batch)
 
     return _repeat(draw, dataset, config)
@@ -170,11 +169,6 @@ def support_radius(points: FreshPoints, dataset: Dataset, config: EvaluationConf
     return float(nearest_distances(points.reference, points.support).quantile(SUPPORT_QUANTILE))
 
 
-def _generator(seed: int, stream: int, device: torch.device) -> torch.Generator:
-    """Every pair of evaluation seed and stream has a generator seed of its own."""
-    return torch.Generator(device).manual_seed(NUM_STREAMS * seed + stream)
-
-
 def _mode_coverage(given: MetricInput) -> float | None:
     if given.dataset.modes is None or given.dataset.mode_radius is None:
         return None
@@ -204,7 +198,7 @@ def _refitted_ipm(given: MetricInput) -> float | None:
 
 METRICS: dict[str, Callable[[MetricInput], float | None]] = {
     "sw2": lambda given: sliced_wasserstein(
-        given.samples, given.points.reference, given.generator(PROJECTION_STREAM), given.config.num_projections
+        given.samples, given.points.reference, given.generator(DIRECTIONS), given.config.num_projections
     ),
     "w1": lambda given: exact_w1(*given.first(given.config.w1_samples)),
     "off_support": lambda given: off_support(given.samples, given.points.support, given.radius),

@@ -1,7 +1,7 @@
 """The IPM of a critic that is trained anew against a finished sampler, until its gap on unseen points stops rising.
 
-The critic that trained a sampler no longer sees what the sampler has learned to hide, and one that is trained for too
-few steps sees nothing yet: thin noise around the data takes an energy critic several hundred steps to notice.
+The critic that trained a sampler may score the sampler's errors as data, and a critic that is trained for too few
+steps does not find them yet: thin noise around the data takes an energy critic several hundred steps to notice.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from diffusion_env.critics import Critic
+from diffusion_env.seeds import stream
 
 BATCH = 256
 ROUND_STEPS = 50
@@ -52,7 +53,7 @@ def refitted_ipm(
             f"into three parts and needs at least {MIN_REFIT_POINTS}."
         )
     (fake, fake_stop, fake_judge), (real, real_stop, real_judge) = _parts(samples), _parts(data)
-    draws = torch.Generator(samples.device).manual_seed(seed)
+    draws = stream(seed, "evaluation critic", samples.device)
     best, best_state, best_step, step = -float("inf"), copy.deepcopy(critic.state_dict()), 0, 0
     while step < max_steps and step - best_step < patience_steps:
         steps = min(ROUND_STEPS, max_steps - step)

@@ -48,7 +48,10 @@ class OperatorNorm(nn.Module):
         return weight / self.operator(self.right.clone(), weight).norm()
 
     def iterate(self, weight: Tensor, times: int) -> None:
-        """``times`` power iterations, right <- A^T A right / |A^T A right|; the gradient of |A x|^2 / 2 is A^T A x."""
+        """``times`` power iterations, right <- A^T A right / |A^T A right|, on a weight of any shape.
+
+        A^T A x is the gradient of |A x|^2 / 2.
+        """
         with torch.enable_grad():
             for _ in range(times):
                 x = self.right.clone().requires_grad_()

@@ -96,7 +96,10 @@ class StepTable:
         return Row(*(c.reshape(c.shape + (1,) * event_dims) for c in columns))
 
     def noiseless(self, k: int | Tensor) -> bool:
-        """Whether any of the steps ``k`` has std 0. Asks the device only if the table has such a step at all."""
+        """Whether any of the steps ``k`` (an int, or any shape) has std 0.
+
+        Asks the device only if the table has such a step at all.
+        """
         if all(self.noisy_rows):
             return False
         return not self.noisy_rows[k] if isinstance(k, int) else bool((self.std[k] == 0).any())

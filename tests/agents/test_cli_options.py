@@ -80,6 +80,7 @@ OTHER = {
     "step_weight": "equal",
     "group_size": "4",
     "backprop_steps": "2",
+    "value_body": "conv",
 }
 FAMILIES = ("sft_pg", "dxdp", "pathwise")
 

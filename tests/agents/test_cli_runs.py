@@ -93,15 +93,6 @@ def test_every_family_is_trained_evaluated_and_sampled(
     np.testing.assert_array_equal(drawn, agent.sample(5, seed=0).numpy())
 
 
-def test_evaluate_the_untouched_network_alone(
-    points_file: Path, denoiser_file: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = ["evaluate", "--dataset", points_file, "--denoiser", denoiser_file, "--samplers", "ddpm-3"]
-    assert call(*words, "--seeds", 0, "--num-samples", 50) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines if line[0] != "-"] == ["sampler", "DDPM-3", "floor"]
-
-
 FAMILIES = [
     "--gae-lambda 0.9",
     "--algo dxdp --velocity-coef 0.1 --std learned",

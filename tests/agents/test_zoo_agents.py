@@ -60,7 +60,7 @@ def test_metrics_are_an_algorithm_s_own(make_agent: MakeAgent, record: Callable[
 
 
 @pytest.mark.parametrize("algo", AGENTS)
-def test_the_six_verbs(small_world: World, small_config: SmallConfig, algo: str, tmp_path: Path) -> None:
+def test_the_verbs(small_world: World, small_config: SmallConfig, algo: str, tmp_path: Path) -> None:
     agent = agent_class(algo)(config=small_config(algo), num_envs=8, env_kwargs=small_world, seed=0)
     assert agent.learn(1) is agent and agent.num_timesteps == 2 * 2 * 8
     observation = {"x": np.zeros((5, 2), np.float32), "step": np.array([0, 1, 0, 1, 0])}

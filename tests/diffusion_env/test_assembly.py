@@ -31,6 +31,7 @@ def test_devices() -> None:
 def test_spaces_follow_shape_and_number_of_steps(ring: Dataset) -> None:
     process = make_process(ring, num_steps=7)
     space = observation_space(process)
+    assert isinstance(space, gym.spaces.Dict)
     assert space["step"] == gym.spaces.Discrete(8)
     assert space["x"] == gym.spaces.Box(-np.inf, np.inf, (2,), np.float32)
     assert action_space(process) == gym.spaces.Box(-10.0, 10.0, (2,), np.float32)

@@ -6,39 +6,52 @@ import numpy as np
 import pytest
 import torch
 
-from diffusion_env.checks import START, ActionCheck, check_finite_start, check_tensor, checked_options, tensor_of
+from diffusion_env.checks import (
+    START,
+    NonFiniteActionError,
+    StateCheck,
+    check_finite_start,
+    check_tensor,
+    checked_options,
+    checked_seed,
+    tensor_of,
+)
 
 CPU = torch.device("cpu")
 HUGE = torch.full((2, 2), 3e38)  # finite, though their sum is not
 BAD = [torch.tensor([0.0, value]) for value in (torch.nan, torch.inf, -torch.inf)]
 
 
-class TestActionCheck:
+def cause() -> Exception:
+    return NonFiniteActionError("the cause")
+
+
+class TestStateCheck:
     @pytest.mark.parametrize("bad", BAD)
     def test_at_once(self, bad: torch.Tensor) -> None:
-        check = ActionCheck(deferred=False)
-        check.look(torch.zeros(3))
-        with pytest.raises(ValueError, match="NaN or infinity"):
-            check.look(bad)
-        check.settle()  # nothing is left to report
+        check = StateCheck(deferred=False)
+        check.look(torch.zeros(3), cause)
+        with pytest.raises(NonFiniteActionError, match="the cause"):
+            check.look(bad, cause)
+        check.settle(cause)  # nothing is left to report
 
     @pytest.mark.parametrize("bad", BAD)
     @pytest.mark.parametrize("position", [0, 1, 2])
     def test_deferred_to_the_end_of_the_episode(self, bad: torch.Tensor, position: int) -> None:
-        check, actions = ActionCheck(deferred=True), [torch.zeros(2)] * 3
-        actions[position] = bad
-        for action in actions:
-            check.look(action)
-        with pytest.raises(ValueError, match="NaN or infinity"):
-            check.settle()
-        check.settle()  # reported once
+        check, states = StateCheck(deferred=True), [torch.zeros(2)] * 3
+        states[position] = bad
+        for state in states:
+            check.look(state, cause)
+        with pytest.raises(NonFiniteActionError, match="the cause"):
+            check.settle(cause)
+        check.settle(cause)  # reported once
 
     @pytest.mark.parametrize("deferred", [False, True])
-    def test_finite_actions_may_have_an_infinite_sum(self, deferred: bool) -> None:
+    def test_finite_states_may_have_an_infinite_sum(self, deferred: bool) -> None:
         assert not HUGE.sum().isfinite()
-        check = ActionCheck(deferred)
-        check.look(HUGE)
-        check.settle()
+        check = StateCheck(deferred)
+        check.look(HUGE, cause)
+        check.settle(cause)
 
 
 class TestTensorOf:
@@ -49,16 +62,49 @@ class TestTensorOf:
         assert made.tolist() == [0.0, 0.0] and made.dtype == torch.float32
 
     @pytest.mark.parametrize(
+        "array",
+        [
+            [0.1, 1.0],
+            (np.float64(0.1), 1),
+            *(np.array([0.1, 1.0], kind) for kind in (np.float16, np.float64, np.longdouble)),
+            np.array([0, 1]),
+            np.array([False, True]),
+        ],
+    )
+    def test_numbers_of_any_type_are_what_numpy_makes_of_them(self, array: Any) -> None:
+        made = tensor_of("The action", array, (2,), CPU)
+        assert made.dtype == torch.float32
+        np.testing.assert_array_equal(made.numpy(), np.asarray(array, np.float32))
+
+    @pytest.mark.parametrize(
         ("array", "error", "message"),
         [
-            ([0.0, 0.0], TypeError, "The action must be a float32 numpy array.*received list"),
-            (np.zeros(2), TypeError, "dtype float64"),
+            (torch.zeros(2), TypeError, r"received a Tensor. Convert it with .numpy\(force=True\)"),
+            (np.zeros(2, complex), TypeError, "dtype complex128"),
+            (np.array(["0", "1"]), TypeError, "real numbers of shape"),
+            ("ab", TypeError, "received str"),
+            (None, TypeError, "received NoneType"),
+            ({"x": 1}, TypeError, "received dict"),
+            ([[0.0], [0.0, 1.0]], ValueError, r"must be numbers of shape \(2,\); received list"),
+            ([0.0], ValueError, r"shape \(2,\); received \(1,\)"),
             (np.zeros(3, np.float32), ValueError, r"shape \(2,\); received \(3,\)"),
         ],
     )
     def test_refuses(self, array: Any, error: type[Exception], message: str) -> None:
         with pytest.raises(error, match=message):
             tensor_of("The action", array, (2,), CPU)
+
+
+@pytest.mark.parametrize("seed", [3, np.int64(3), np.uint8(3)])
+def test_seeds(seed: Any) -> None:
+    assert checked_seed(None) is None
+    assert checked_seed(seed) == 3 and type(checked_seed(seed)) is int
+
+
+@pytest.mark.parametrize("seed", [-1, 3.0, True, "3", [1, 2]])
+def test_no_seeds(seed: Any) -> None:
+    with pytest.raises(TypeError, match="seed must be a non-negative int or None"):
+        checked_seed(seed)
 
 
 def test_options() -> None:

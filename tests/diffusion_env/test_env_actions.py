@@ -24,9 +24,10 @@ class TestActions:
             (np.array([0.0, np.inf], np.float32), ValueError, "NaN or infinity"),
             (np.zeros(3, np.float32), ValueError, r"shape \(2,\); received \(3,\)"),
             (np.zeros((1, 2), np.float32), ValueError, r"shape \(2,\); received \(1, 2\)"),
-            (np.zeros(2), TypeError, "received an array of dtype float64"),
-            ([0.0, 0.0], TypeError, "received list"),
-            (torch.zeros(2), TypeError, "received Tensor"),
+            ([0.0, 1e39], ValueError, "NaN or infinity"),
+            ([0.0, None], TypeError, "received list"),
+            ("00", TypeError, "received str"),
+            (torch.zeros(2), TypeError, "received a Tensor"),
         ],
     )
     def test_unusable_ones_are_refused_and_nothing_is_lost(
@@ -40,6 +41,15 @@ class TestActions:
             obs, reward, *_ = env.step(good)
         np.testing.assert_array_equal(obs["x"], expected[0][-1])
         assert reward == expected[1]
+
+    @pytest.mark.parametrize("kind", [np.float16, np.float64, np.int64, list, tuple])
+    def test_numbers_of_any_type_are_taken(self, env: DDPMShortcutEnv, kind: Any) -> None:
+        states = []
+        for action in (np.array([1.0, -2.0], np.float32), kind([1, -2]) if kind in (list, tuple) else None):
+            env.reset(seed=0)
+            given = np.array([1, -2], kind) if action is None else action
+            states.append(env.step(given)[0]["x"])
+        np.testing.assert_array_equal(*states)
 
     def test_not_clipped(self, env: DDPMShortcutEnv) -> None:
         start = env.reset(seed=0)[0]["x"]

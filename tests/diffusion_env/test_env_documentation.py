@@ -23,7 +23,7 @@ class TestDocumentation:
         "Version History",
     )
 
-    def test_the_eight_sections_in_order(self) -> None:
+    def test_the_sections_in_order(self) -> None:
         lines = inspect.getdoc(DDPMShortcutEnv).splitlines()  # type: ignore[union-attr]
         assert [line.removeprefix("## ") for line in lines if line.startswith("## ")] == list(self.SECTIONS)
 

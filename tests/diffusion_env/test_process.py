@@ -1,7 +1,5 @@
 """The batched process: the step's formula, particles out of phase, and unusable input."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
@@ -152,11 +150,6 @@ class TestBadInput:
         process.reset(np.array([True, True, False, True]))
         with pytest.raises(ResetNeeded, match="1 of 4"):
             process.step(noise(process, 0))
-
-    @pytest.mark.parametrize("num_envs", [0, -1, 2.0, True])
-    def test_num_envs(self, ring: Dataset, num_envs: Any) -> None:
-        with pytest.raises(ValueError, match="num_envs must be an integer >= 1"):
-            make_process(ring, num_envs)
 
     def test_action_mode(self, ring: Dataset) -> None:
         with pytest.raises(ValueError, match="'step', 'residual'"):

@@ -52,14 +52,14 @@ class TestPoints:
 
     def test_many_particles(self, ring: Dataset) -> None:
         counts = {}
-        for n in (2, 500):
+        for n in (60, 1_000):
             envs = DDPMShortcutVectorEnv(n, ring, render_mode="rgb_array")
             envs.reset(seed=0)
             frames = envs.render()
             assert frames is not None and len(frames) == n  # as gymnasium's wrappers count them
             check_frame(frames[0])
             counts[n] = red_pixels(frames[0])
-        assert 0 < counts[2] < 50 < counts[500]
+        assert 0 < 4 * counts[60] < counts[1_000]
 
     def test_without_a_render_mode_there_is_no_picture(self, ring: Dataset) -> None:
         for envs in (DDPMShortcutEnv(ring), DDPMShortcutVectorEnv(2, ring)):

@@ -29,6 +29,7 @@ def test_neighbouring_seeds_share_no_numbers() -> None:
 def test_a_stream_is_fixed_by_seed_and_name() -> None:
     assert torch.equal(*(torch.randn(5, generator=stream(7, "weights")) for _ in range(2)))
     assert stream_seed(0, "weights") != stream_seed(1, "weights") != stream_seed(1, "rollout")
+    assert len({stream_seed(0, "logging", index) for index in range(1_000)}) == 1_000
 
 
 @pytest.mark.parametrize("seed", [2**40, 2**63 - 1])

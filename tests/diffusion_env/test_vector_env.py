@@ -17,7 +17,7 @@ from diffusion_env.data.dataset import Dataset
 from diffusion_env.denoisers.mixture import MixtureDenoiser
 from diffusion_env.env import DDPMShortcutEnv
 from diffusion_env.vector_env import DDPMShortcutVectorEnv
-from tests.support import ENV_ID, Step, assert_same_steps, make_vector, vector_actions
+from tests.support import ENV_ID, Step, assert_same_steps, final_x, make_vector, vector_actions
 
 SAME, NEXT, DISABLED = AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP, AutoresetMode.DISABLED
 
@@ -33,7 +33,8 @@ class TestOneLaw:
         for _ in range(2 * self.EPISODES // (shape[0] if len(shape) == 2 else 1)):
             obs, reward, terminated, _, infos = envs.step(scale * rng.standard_normal(shape).astype(np.float32))
             if np.all(terminated):
-                rows.append(np.stack([infos.get("final_obs", obs)["x"][..., 0], np.asarray(reward)]).reshape(2, -1))
+                x = final_x(infos) if len(shape) == 2 else obs["x"]
+                rows.append(np.stack([x[..., 0], np.asarray(reward)]).reshape(2, -1))
                 if len(shape) == 1:
                     envs.reset()
         return np.concatenate(rows, 1)
@@ -66,7 +67,7 @@ class TestOneLaw:
             env.process.x = torch.from_numpy(starts["x"][i : i + 1].copy())
             for action in plan[:, i]:
                 obs = env.step(action)[0]
-            np.testing.assert_allclose(infos["final_obs"]["x"][i], obs["x"], rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(infos["final_obs"][i]["x"], obs["x"], rtol=1e-5, atol=1e-5)
 
 
 class TestSeeding:

@@ -10,7 +10,7 @@ from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from diffusion_env.data.dataset import Dataset
-from tests.support import ENV_ID, Step, make_vector, vector_actions
+from tests.support import ENV_ID, Step, final_x, make_vector, vector_actions
 
 SAME, NEXT, DISABLED = AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP, AutoresetMode.DISABLED
 
@@ -18,10 +18,13 @@ SAME, NEXT, DISABLED = AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP, Autores
 class TestAutoreset:
     OUT_OF_PHASE = np.array([False, True, False])
 
-    def beside(self, data: Dataset, mode: AutoresetMode, num_steps: int) -> Iterator[tuple[Step, Step]]:
+    def beside(
+        self, data: Dataset, mode: AutoresetMode, num_steps: int, observation: str
+    ) -> Iterator[tuple[Step, Step]]:
         """Pairs of equal calls' results; one environment is restarted early, so that they run out of phase."""
-        ours: gym.vector.VectorEnv[Any, Any, Any] = make_vector(data, num_steps=num_steps, autoreset_mode=mode)
-        singles = [lambda: gym.make(ENV_ID, dataset=data, num_steps=num_steps)] * 3
+        kwargs: dict[str, Any] = {"num_steps": num_steps, "observation": observation}
+        ours: gym.vector.VectorEnv[Any, Any, Any] = make_vector(data, autoreset_mode=mode, **kwargs)
+        singles = [lambda: gym.make(ENV_ID, dataset=data, **kwargs)] * 3
         both = ours, SyncVectorEnv(singles, autoreset_mode=mode)
         ended = np.ones(3, bool)
         for envs in both:
@@ -31,35 +34,52 @@ class TestAutoreset:
                 mask = self.OUT_OF_PHASE if i == 1 and not ended.any() else ended
                 resets = [envs.reset(options={"reset_mask": mask.copy()}) for envs in both]
                 assert resets[0][1] == resets[1][1] == {}
-                np.testing.assert_array_equal(resets[0][0]["step"], resets[1][0]["step"])
+                assert self.progress(resets[0][0], num_steps) == self.progress(resets[1][0], num_steps)
             left, right = (envs.step(action) for envs in both)
             ended = left[2]
             yield left, right
 
+    def progress(self, obs: Any, num_steps: int) -> list[int]:
+        """The steps done by each environment, from observations of either kind."""
+        steps = obs["step"] if isinstance(obs, dict) else np.round(obs[:, -1] * num_steps)
+        return [int(step) for step in steps]
+
+    @pytest.mark.parametrize("observation", ["dict", "flat"])
     @pytest.mark.parametrize("num_steps", [1, 2, 3])
     @pytest.mark.parametrize("mode", list(AutoresetMode))
-    def test_flags_counters_and_infos(self, ring: Dataset, mode: AutoresetMode, num_steps: int) -> None:
+    def test_flags_counters_and_infos(
+        self, ring: Dataset, mode: AutoresetMode, num_steps: int, observation: str
+    ) -> None:
         phases = set()
-        for left, right in self.beside(ring, mode, num_steps):
+        for left, right in self.beside(ring, mode, num_steps, observation):
             for ours, theirs in zip(left[1:4], right[1:4], strict=True):
                 assert ours.dtype == theirs.dtype and ours.shape == theirs.shape
-            np.testing.assert_array_equal(left[0]["step"], right[0]["step"])
+            steps = self.progress(left[0], num_steps)
+            assert steps == self.progress(right[0], num_steps)
             np.testing.assert_array_equal(left[1] != 0, right[1] != 0)  # rewards come at the same places
             np.testing.assert_array_equal(left[2], right[2])
             assert not left[3].any() and not right[3].any()
-            self.compare_infos(left[4], right[4])
-            phases.add(len(set(left[0]["step"].tolist())))
+            self.compare_infos(left[4], right[4], observation == "flat")
+            phases.add(len(set(steps)))
         assert num_steps == 1 or 2 in phases  # they did run out of phase
 
-    def compare_infos(self, ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    def compare_infos(self, ours: dict[str, Any], theirs: dict[str, Any], flat: bool) -> None:
         assert set(ours) == set(theirs)
         for key, value in theirs.items():
-            if key == "final_obs":  # Gymnasium keeps an object array of dicts; ours is one dict of arrays
-                ended = theirs["_final_obs"]
-                np.testing.assert_array_equal(ours[key]["step"][ended], [obs["step"] for obs in value[ended]])
-                assert ours[key]["x"].shape == (3, 2) and set(ours[key]) == {"x", "step"}
+            if key == "final_obs":
+                assert ours[key].dtype == value.dtype == object and ours[key].shape == value.shape
+                for one, other in zip(ours[key], value, strict=True):
+                    assert type(one) is type(other)
+                    if flat and one is not None:
+                        assert one.dtype == other.dtype and one.shape == other.shape and one[-1] == other[-1]
+                    elif one is not None:
+                        assert {name: type(part) for name, part in one.items()} == {
+                            name: type(part) for name, part in other.items()
+                        }
+                        assert one["step"] == other["step"] and one["x"].dtype == other["x"].dtype
+                        assert one["x"].shape == other["x"].shape
             elif isinstance(value, dict):
-                self.compare_infos(ours[key], value)
+                self.compare_infos(ours[key], value, flat)
             elif key.startswith("_"):
                 np.testing.assert_array_equal(ours[key], value)
             else:
@@ -85,8 +105,8 @@ class TestAutoreset:
             envs.reset(seed=4)
         for action in vector_actions(2):
             ours, theirs = same.step(action), off.step(action)
-        np.testing.assert_array_equal(ours[4]["final_obs"]["x"], theirs[0]["x"])
-        assert ours[4]["final_obs"]["step"].tolist() == [2, 2, 2] and ours[0]["step"].tolist() == [0, 0, 0]
+        np.testing.assert_array_equal(final_x(ours[4]), theirs[0]["x"])
+        assert [obs["step"] for obs in ours[4]["final_obs"]] == [2, 2, 2] and ours[0]["step"].tolist() == [0, 0, 0]
         np.testing.assert_array_equal(ours[4]["final_info"]["critic_score"], theirs[4]["critic_score"])
         np.testing.assert_array_equal(ours[1], theirs[1])
 

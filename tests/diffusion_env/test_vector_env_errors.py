@@ -18,10 +18,16 @@ class TestBadInput:
         ("arguments", "message"),
         [
             ({"array_type": "jax"}, "'numpy' or 'torch'"),
+            ({"array_type": ["numpy"]}, "'numpy' or 'torch'"),
+            ({"autoreset_mode": ["SameStep"]}, "'NextStep', 'SameStep', 'Disabled'"),
+            ({"device": "meta"}, "device 'meta' cannot be used here .*hold no numbers"),
+            ({"device": "cuda:99"}, "device 'cuda:99' cannot be used"),
             ({"autoreset_mode": "same_step"}, "'NextStep', 'SameStep', 'Disabled'"),
             ({"device": "tpu"}, "device 'tpu' cannot be used"),
             ({"render_mode": "human"}, "rgb_array"),
             ({"num_envs": 0}, "num_envs must be an integer >= 1"),
+            ({"num_envs": -1}, "num_envs must be an integer >= 1"),
+            ({"num_envs": 2.0}, "num_envs must be an integer >= 1"),
             ({"num_steps": 0}, "num_steps must be"),
         ],
     )
@@ -31,14 +37,29 @@ class TestBadInput:
         assert "\n" not in str(caught.value)
 
     @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"num_envs": True}, "num_envs must be an integer >= 1; received True"),
+            ({"num_envs": "3"}, "num_envs must be an integer >= 1; received '3'"),
+            ({"num_envs": None}, "num_envs must be an integer >= 1; received None"),
+            ({"device": None}, "device must be a string or device; received None"),
+            ({"device": 1.5}, "device must be a string or device; received 1.5"),
+        ],
+    )
+    def test_types_of_arguments(self, ring: Dataset, arguments: dict[str, Any], message: str) -> None:
+        with pytest.raises(TypeError, match=message):
+            make_vector(ring, **arguments)
+
+    @pytest.mark.parametrize(
         ("array_type", "action", "error", "message"),
         [
-            ("numpy", torch.zeros(3, 2), TypeError, "received Tensor"),
-            ("numpy", np.zeros((3, 2)), TypeError, "dtype float64"),
+            ("numpy", torch.zeros(3, 2), TypeError, "received a Tensor"),
+            ("numpy", np.zeros((3, 2), complex), TypeError, "dtype complex128"),
             ("numpy", np.zeros((2, 2), np.float32), ValueError, r"\(3, 2\); received \(2, 2\)"),
             ("numpy", np.full((3, 2), np.nan, np.float32), ValueError, "NaN or infinity"),
             ("torch", np.zeros((3, 2), np.float32), TypeError, "received ndarray"),
-            ("torch", torch.zeros(3, 2, dtype=torch.float64), TypeError, r"torch\.float64"),
+            ("torch", torch.zeros(3, 2, dtype=torch.complex64), TypeError, r"torch\.complex64"),
+            ("torch", [[0.0, 0.0]] * 3, TypeError, "received list"),
             ("torch", torch.zeros(3), ValueError, r"\(3, 2\)"),
             ("torch", torch.full((3, 2), torch.inf), ValueError, "NaN or infinity"),
             ("torch", torch.zeros(3, 2, device="meta"), ValueError, "tensor on meta"),
@@ -50,6 +71,14 @@ class TestBadInput:
         with pytest.raises(error, match=message):
             envs.step(action)
         assert not envs.process.k.any()
+
+    @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64, torch.int64])
+    def test_tensors_of_any_real_type_are_taken(self, ring: Dataset, kind: torch.dtype) -> None:
+        envs, states = make_vector(ring, array_type="torch"), []
+        for dtype in (torch.float32, kind):
+            envs.reset(seed=0)
+            states.append(envs.step(torch.ones(3, 2, dtype=dtype))[0]["x"])
+        assert torch.equal(*states) and states[0].dtype == torch.float32
 
     @pytest.mark.parametrize(
         ("mask", "error"),

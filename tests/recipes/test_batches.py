@@ -122,9 +122,27 @@ class TestEnds:
             metrics.append(env.unwrapped.process.critic_metrics)
         assert not metrics[0] and metrics[1]
 
-    def test_the_native_batch_has_no_limit(self) -> None:
-        with pytest.raises(TypeError, match="max_episode_steps"):
-            make("vector_entry_point", max_episode_steps=1)
+    @pytest.mark.parametrize("limit", [None, -1, NUM_STEPS, np.int64(NUM_STEPS + 1)])
+    def test_the_native_batch_takes_a_limit_that_changes_nothing(self, limit: Any) -> None:
+        envs = make("vector_entry_point", max_episode_steps=limit)
+        assert [step[2].all() for step in episodes(envs)[1:]] == [False, True] * 2
+
+    @pytest.mark.parametrize("limit", [NUM_STEPS - 1, 0, 2.0, True, "9"])
+    def test_a_limit_that_cuts_samples_off_is_refused(self, limit: Any) -> None:
+        with pytest.raises(ValueError, match=r"max_episode_steps = .*, but every episode has num_steps = 2 steps"):
+            make("vector_entry_point", max_episode_steps=limit)
+
+    def test_the_limit_of_a_registered_id(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        registered = gym.envs.registration.EnvSpec(
+            "Limited-v0",
+            "diffusion_env.env:DDPMShortcutEnv",
+            max_episode_steps=NUM_STEPS,
+            vector_entry_point="diffusion_env.vector_env:DDPMShortcutVectorEnv",
+        )
+        monkeypatch.setitem(gym.registry, "Limited-v0", registered)
+        assert gym.make_vec("Limited-v0", NUM_ENVS, **SMALL).reset(seed=0)[0]["x"].shape == (NUM_ENVS, 2)
+        with pytest.raises(ValueError, match="num_steps = 3 steps"):
+            gym.make_vec("Limited-v0", NUM_ENVS, dataset="gaussians8", num_steps=3)
 
     def test_autoreset(self) -> None:
         env = gym.wrappers.Autoreset(gym.wrappers.RecordEpisodeStatistics(gym.make(ID, **SMALL)))

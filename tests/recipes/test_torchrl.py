@@ -33,7 +33,7 @@ def zero(state: TensorDict) -> TensorDict:
     return state.set("action", torch.zeros(*state.batch_size, 2))
 
 
-def two_episodes(env: Any, seed: int = 0) -> Any:
+def episodes_of(env: Any, seed: int = 0) -> Any:
     env.set_seed(seed)
     return env.rollout(2 * NUM_STEPS, policy=zero, break_when_any_done=False)
 
@@ -58,24 +58,24 @@ class TestSpecs:
 
 class TestRollouts:
     def test_single(self) -> None:
-        rollout = two_episodes(GymEnv(ID, **SMALL))
+        rollout = episodes_of(GymEnv(ID, **SMALL))
         assert steps(rollout).tolist() == [1, 2, 3] * 2
         assert rollout["next", "terminated"].flatten().tolist() == [False, False, True] * 2
         assert (rollout["next", "reward"].flatten() != 0).tolist() == [False, False, True] * 2
 
     @pytest.mark.parametrize("array_type", ARRAYS)
     def test_native_batch(self, array_type: str) -> None:
-        rollout = two_episodes(batched(AutoresetMode.DISABLED, array_type))
+        rollout = episodes_of(batched(AutoresetMode.DISABLED, array_type))
         assert steps(rollout).tolist() == [[1, 2, 3] * 2] * NUM_ENVS
         assert (rollout["next", "reward"].squeeze(-1) != 0).tolist() == [[False, False, True] * 2] * NUM_ENVS
 
     def test_both_array_types_give_the_same_samples(self) -> None:
-        numpy, torch_ = (two_episodes(batched(AutoresetMode.DISABLED, array_type)) for array_type in ARRAYS)
+        numpy, torch_ = (episodes_of(batched(AutoresetMode.DISABLED, array_type)) for array_type in ARRAYS)
         assert torch.equal(numpy["next", "x"], torch_["next", "x"])
 
     def test_the_seed_is_the_environment_s(self) -> None:
         for make in (lambda: GymEnv(ID, **SMALL), lambda: batched(AutoresetMode.DISABLED)):
-            first, second, other = (two_episodes(make(), seed) for seed in (0, 0, 1))
+            first, second, other = (episodes_of(make(), seed) for seed in (0, 0, 1))
             for key in ("x", "reward"):
                 assert torch.equal(first["next", key], second["next", key])
                 assert not torch.equal(first["next", key], other["next", key])
@@ -85,13 +85,13 @@ class TestAutoreset:
     """The page sends TorchRL's users to DISABLED; the others fail alike on Gymnasium's own batch."""
 
     def test_the_finished_sample_is_the_terminal_observation_in_disabled(self) -> None:
-        env = batched(AutoresetMode.DISABLED)
-        rollout = two_episodes(env)
-        assert torch.equal(rollout["next", "x"][:, -1], env._env.unwrapped.process.x)
+        envs: Any = gym.make_vec(ID, NUM_ENVS, array_type="torch", autoreset_mode=AutoresetMode.DISABLED, **SMALL)
+        rollout = episodes_of(GymWrapper(envs, convert_actions_to_numpy=False))
+        assert torch.equal(rollout["next", "x"][:, -1], envs.unwrapped.process.x)
 
     def test_same_step_loses_it_here_as_with_gymnasium_s_own(self) -> None:
         for make in (batched, sync):
-            rollout = two_episodes(make(AutoresetMode.SAME_STEP, categorical=True))
+            rollout = episodes_of(make(AutoresetMode.SAME_STEP, categorical=True))
             ended = rollout["next", "done"].squeeze(-1)
             assert ended.sum() == 2 * NUM_ENVS and not rollout["next", "x"][ended].any()
             assert rollout["next", "reward"][ended].all()

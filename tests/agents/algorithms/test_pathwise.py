@@ -10,14 +10,11 @@ from torch import Tensor, nn
 
 from agents.core.config import AgentConfig
 from agents.core.losses import Loss
+from tests.support import wave
 
 MakeAgent = Callable[..., Any]
 SmallConfig = Callable[..., AgentConfig]
 SEED = 5
-
-
-def wave(x: Tensor) -> Tensor:
-    return x[..., 0].sin() + 0.3 * x[..., 1].square()
 
 
 def make(make_agent: MakeAgent, config: AgentConfig, num_steps: int = 4) -> tuple[Any, Any]:

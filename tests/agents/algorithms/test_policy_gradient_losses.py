@@ -6,15 +6,12 @@ from torch import Tensor
 
 from agents.algorithms.policy_gradient import clipped_loss, score_function_loss
 from diffusion_env.samplers.law import GaussianStep
-
-
-def random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+from tests.support import normal
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (128,)])
 def test_score_function_loss_is_minus_the_mean_of_a_log_p(shape: tuple[int, ...]) -> None:
-    log_prob, advantage = random(*shape), random(*shape, seed=1)
+    log_prob, advantage = normal(*shape), normal(*shape, seed=1)
     loss, metrics = score_function_loss(log_prob, advantage)
     assert loss == pytest.approx(-float((log_prob * advantage).sum()) / log_prob.numel(), rel=1e-5)
     assert metrics["policy_gradient_loss"] == loss
@@ -23,7 +20,7 @@ def test_score_function_loss_is_minus_the_mean_of_a_log_p(shape: tuple[int, ...]
 
 
 def test_policy_loss_reaches_log_prob_and_never_the_advantage() -> None:
-    log_prob, advantage = random(3, 5).requires_grad_(), random(3, 5, seed=1).requires_grad_()
+    log_prob, advantage = normal(3, 5).requires_grad_(), normal(3, 5, seed=1).requires_grad_()
     loss, metrics = score_function_loss(log_prob, advantage)
     loss.backward()
     assert log_prob.grad is not None and torch.allclose(log_prob.grad, -advantage.detach() / 15)
@@ -32,7 +29,7 @@ def test_policy_loss_reaches_log_prob_and_never_the_advantage() -> None:
 
 
 def test_negative_control_an_attached_advantage_would_receive_a_gradient() -> None:
-    log_prob, advantage = random(3, 5).requires_grad_(), random(3, 5, seed=1).requires_grad_()
+    log_prob, advantage = normal(3, 5).requires_grad_(), normal(3, 5, seed=1).requires_grad_()
     (-(advantage * log_prob).mean()).backward()
     assert advantage.grad is not None and float(advantage.grad.abs().max()) > 0
 
@@ -41,7 +38,7 @@ def test_negative_control_an_attached_advantage_would_receive_a_gradient() -> No
 
 
 def test_at_ratio_one_the_clipped_gradient_is_the_score_function_s() -> None:
-    old, advantage = random(3, 5), random(3, 5, seed=1)
+    old, advantage = normal(3, 5), normal(3, 5, seed=1)
     gradients = []
     for loss in (lambda p: clipped_loss(p, old, advantage, 0.2), lambda p: score_function_loss(p, advantage)):
         log_prob = old.clone().requires_grad_()
@@ -75,7 +72,7 @@ def test_the_clip_ends_the_gain_and_never_the_way_back(
 
 def test_the_clipped_loss_reports_on_the_ratio() -> None:
     ratio = torch.tensor([1.0, 1.1, 1.5, 0.5])
-    old, advantage = random(4), random(4, seed=1).requires_grad_()
+    old, advantage = normal(4), normal(4, seed=1).requires_grad_()
     _, metrics = clipped_loss((ratio.log() + old).requires_grad_(), old.requires_grad_(), advantage, 0.2)
     assert float(metrics["clip_fraction"]) == 0.5
     assert float(metrics["approx_kl"]) == pytest.approx(float((ratio - 1 - ratio.log()).mean()), abs=1e-6)
@@ -86,7 +83,7 @@ def test_the_clipped_loss_reports_on_the_ratio() -> None:
 
 
 def test_only_the_new_log_prob_receives_a_gradient() -> None:
-    log_prob, old, advantage = (random(4, seed=seed).requires_grad_() for seed in range(3))
+    log_prob, old, advantage = (normal(4, seed=seed).requires_grad_() for seed in range(3))
     clipped_loss(log_prob, old, advantage, 10.0)[0].backward()
     assert log_prob.grad is not None and bool(log_prob.grad.any())
     assert old.grad is None and advantage.grad is None
@@ -94,8 +91,8 @@ def test_only_the_new_log_prob_receives_a_gradient() -> None:
 
 def test_the_clip_means_the_same_in_more_dimensions() -> None:
     """Coordinates that both policies treat alike change no ratio; averaged over four they would halve each gap."""
-    x, old_mean, new_mean = (0.3 * random(64, 2, seed=seed) for seed in range(3))
-    idle, std, advantage = random(64, 2, seed=3), torch.tensor([0.3]), random(64, seed=4)
+    x, old_mean, new_mean = (0.3 * normal(64, 2, seed=seed) for seed in range(3))
+    idle, std, advantage = normal(64, 2, seed=3), torch.tensor([0.3]), normal(64, seed=4)
 
     def loss(*parts: Tensor) -> tuple[float, float, float]:
         events, old, new = parts
@@ -111,7 +108,7 @@ def test_the_clip_means_the_same_in_more_dimensions() -> None:
 
 
 def test_nothing_is_broadcast() -> None:
-    log_prob, advantage = random(3, 5), random(5, seed=1)
+    log_prob, advantage = normal(3, 5), normal(5, seed=1)
     with pytest.raises(ValueError, match=r"Received log_prob \(3, 5\), advantage \(5,\)"):
         score_function_loss(log_prob, advantage)
     with pytest.raises(ValueError, match="The shape of old_log_prob does not fit"):

@@ -17,21 +17,18 @@ from agents.core.advantages import (
 from diffusion_env.samplers.law import GaussianStep
 from diffusion_env.samplers.named import make_table
 from diffusion_env.samplers.schedules import make_schedule
-
-
-def random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+from tests.support import normal
 
 
 @pytest.mark.parametrize("num_steps", [1, 2, 7])
 def test_lambda_one_is_the_papers_advantage(num_steps: int) -> None:
-    value, score = random(num_steps, 4), random(4, seed=1)
+    value, score = normal(num_steps, 4), normal(4, seed=1)
     assert torch.allclose(advantages(value, score), score - value, atol=1e-6)
 
 
 @pytest.mark.parametrize("gae_lambda", [0.0, 0.3, 0.9])
 def test_generalised_advantages_are_the_sum_of_their_definition(gae_lambda: float) -> None:
-    value, score = random(5, 4), random(4, seed=1)
+    value, score = normal(5, 4), normal(4, seed=1)
     following = torch.cat([value, score[None]])  # V(x[K]) = f(x_0)
     expected = torch.stack(
         [
@@ -56,7 +53,7 @@ def test_a_group_is_compared_with_itself_alone() -> None:
 def test_the_group_baseline_shrinks_the_gradient_by_one_part_in_g(group_size: int) -> None:
     """x ~ N(m, 1), f(x) = x + 5: d E[f] / dm = 1 = E[f * (x - m)]; the mean of the group holds f itself."""
     n = 100_000 * group_size
-    noise = random(n)  # x - m, the score of m
+    noise = normal(n)  # x - m, the score of m
     found = float((group_advantages(noise + 5, group_size) * noise).mean())
     exact = (group_size - 1) / group_size
     assert found == pytest.approx(exact, abs=5 * 2 / math.sqrt(n))
@@ -64,7 +61,7 @@ def test_the_group_baseline_shrinks_the_gradient_by_one_part_in_g(group_size: in
 
 
 def test_groups_cancel_what_their_start_explains() -> None:
-    start, noise = random(100).repeat_interleave(4), random(400, seed=1)
+    start, noise = normal(100).repeat_interleave(4), normal(400, seed=1)
     assert float(group_advantages(100 * start + noise, 4).std()) < 1.1
     assert float(group_advantages((100 * start + noise).roll(2), 4).std()) > 10  # negative control: split groups
 
@@ -73,7 +70,7 @@ def test_groups_cancel_what_their_start_explains() -> None:
 
 
 def test_normalised_has_mean_zero_and_std_one() -> None:
-    advantage = 3 + 2 * random(4, 60)
+    advantage = 3 + 2 * normal(4, 60)
     whole = normalised(advantage, 0.05)
     assert whole.shape == (4, 60)
     assert float(whole.mean()) == pytest.approx(0, abs=1e-6)
@@ -84,7 +81,7 @@ def test_normalised_has_mean_zero_and_std_one() -> None:
 
 @pytest.mark.parametrize("group_size", [None, 4])
 def test_the_floor_keeps_small_advantages_small(group_size: int | None) -> None:
-    advantage = 1e-3 * random(3, 8)
+    advantage = 1e-3 * normal(3, 8)
     centred = advantage - (
         advantage.mean() if group_size is None else advantage.view(3, 2, 4).mean(-1).repeat_interleave(4, 1)
     )
@@ -95,7 +92,7 @@ def test_the_floor_keeps_small_advantages_small(group_size: int | None) -> None:
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 1e9])
 def test_regression_weights_are_exponential_with_mean_one(temperature: float) -> None:
-    advantage = 3 * random(4, 5)
+    advantage = 3 * normal(4, 5)
     weight = regression_weights(advantage, temperature)
     assert weight.shape == (4, 5) and float(weight.mean()) == pytest.approx(1, rel=1e-5)
     gap = weight.double().log() - weight.double().log()[0, 0]
@@ -109,7 +106,7 @@ def eps_gradient_scale(sampler: str, weighted: bool) -> Tensor:
     weight = equal_step_weights(table) if weighted else torch.ones(6)
     scale = []
     for k in range(6):
-        x, eps = random(4_000, 2, seed=k), random(4_000, 2, seed=k + 10).requires_grad_()
+        x, eps = normal(4_000, 2, seed=k), normal(4_000, 2, seed=k + 10).requires_grad_()
         law: GaussianStep = table.law(k, x, eps, 1)
         x_next = law.sample(torch.Generator().manual_seed(k)).detach()
         (gradient,) = torch.autograd.grad((weight[k] * law.log_prob(x_next)).sum(), eps)

@@ -27,6 +27,7 @@ BAD: dict[str, list[Any]] = {
     "value_loss_weight": [-1],
     "value_width": [0],
     "value_depth": [0],
+    "value_body": [3, b"conv"],
 }
 CASES = [(name, value) for name, values in BAD.items() for value in values]
 

@@ -51,13 +51,17 @@ def test_a_critic_that_memorises_is_seen_and_one_that_does_not_is_not() -> None:
     def memory(x: Tensor) -> Tensor:
         return torch.tensor([float(value in known) for value in x[:, 0].tolist()]) + 0.01 * x[:, 1]
 
-    memorised = critic_diagnostics(FrozenCritic(memory, (2,)), data, train[:100] + 5, seed=3)
+    memorised = critic_diagnostics(FrozenCritic(memory, (2,)), data, train[:100] + 5, 3, 0)
     assert memorised["critic/overfit_z"] > 100
-    slope = critic_diagnostics(FrozenCritic(lambda x: 3 * x[..., 0], (2,)), data, held_out[:100] - 5, seed=3)
+    slope = critic_diagnostics(
+        FrozenCritic(lambda x: 3 * x[..., 0], (2,)), data, held_out[:100] - 5, seed=3, iteration=0
+    )
     assert abs(slope["critic/overfit_z"]) < 4
     assert slope["critic/lipschitz"] == pytest.approx(3.0, rel=1e-4)
     assert slope["critic/gap_held_out"] == pytest.approx(15.0, abs=0.6)
-    again = critic_diagnostics(FrozenCritic(lambda x: 3 * x[..., 0], (2,)), data, held_out[:100] - 5, seed=3)
+    again = critic_diagnostics(
+        FrozenCritic(lambda x: 3 * x[..., 0], (2,)), data, held_out[:100] - 5, seed=3, iteration=0
+    )
     assert again == slope
 
 

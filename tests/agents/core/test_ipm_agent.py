@@ -19,6 +19,7 @@ from agents.core.rollout import Trajectories, concatenated
 from agents.core.sanity import LIMITS
 from diffusion_env.critics import Critic, make_critic
 from diffusion_env.samplers.law import GaussianStep
+from tests.support import policy_step
 
 MakeAgent = Callable[..., SFTPG]
 SMALL = PolicyGradientConfig(n_critic=2, value_width=16, value_depth=1)
@@ -27,11 +28,6 @@ SMALL = PolicyGradientConfig(n_critic=2, value_width=16, value_depth=1)
 def started(agent: SFTPG) -> SFTPG:
     """The agent after one iteration: callbacks and logger are in place."""
     return agent.learn(1)
-
-
-def step(agent: SFTPG, newest: Trajectories) -> Metrics:
-    """The first step on theta of an iteration."""
-    return agent.update_policy(newest, agent.advantages(newest), first=True)
 
 
 def record_calls(agent: SFTPG, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -189,7 +185,7 @@ def test_the_step_sizes_follow_the_schedule(make_agent: MakeAgent, schedule: Sch
 
 def test_the_gradient_norm_is_reported_as_it_was_and_clipped(make_agent: MakeAgent) -> None:
     agent = started(make_agent(replace(SMALL, max_grad_norm=1e-3)))
-    metrics = step(agent, agent.rollout())
+    metrics = policy_step(agent, agent.rollout())
     clipped = torch.stack([w.grad.norm() for w in agent.policy.parameters() if w.grad is not None]).norm()
     assert float(metrics["grad_norm"]) > 2e-3
     assert float(clipped) == pytest.approx(1e-3, rel=1e-3)
@@ -199,7 +195,7 @@ def test_the_gradient_norm_is_reported_as_it_was_and_clipped(make_agent: MakeAge
     "critic", ["energy", "gradient_penalty", "spectral_norm", "weight_clipping", "baseline", "mmd"]
 )
 @pytest.mark.parametrize("num_steps", [1, 2])
-def test_every_critic_at_one_and_two_steps(make_agent: MakeAgent, critic: str, num_steps: int) -> None:
+def test_every_critic_at_few_steps(make_agent: MakeAgent, critic: str, num_steps: int) -> None:
     agent = make_agent(num_steps=num_steps, critic=critic)
     agent.learn(3 * num_steps * 16, log_interval=1)
     assert agent.sample(5).shape == (5, 2) and agent.sample(5).isfinite().all()

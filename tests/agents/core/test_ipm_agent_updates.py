@@ -16,6 +16,7 @@ from agents.core.losses import Metrics
 from agents.core.policy import DenoisingPolicy
 from agents.core.rollout import Trajectories
 from diffusion_env.critics import BaselineCritic, make_critic
+from tests.support import policy_step
 
 MakeAgent = Callable[..., Any]
 SmallConfig = Callable[..., AgentConfig]
@@ -25,11 +26,6 @@ SMALL = PolicyGradientConfig(n_critic=2, value_width=16, value_depth=1)
 def started(agent: IPMAgent) -> IPMAgent:
     """The agent after one iteration: callbacks and logger are in place."""
     return agent.learn(1)
-
-
-def step(agent: IPMAgent, newest: Trajectories) -> Metrics:
-    """The first step on theta of an iteration."""
-    return agent.update_policy(newest, agent.advantages(newest), first=True)
 
 
 def modules(agent: IPMAgent) -> dict[str, nn.Module]:
@@ -67,7 +63,7 @@ def test_every_update_reaches_its_own_network_alone(
     newest = agent.rollout()
     assert moved_by(agent, lambda: agent.update_value(newest, agent.score(newest))) == ({"value"}, {"value"})
     assert moved_by(agent, lambda: agent.update_critic(newest)) == ({"critic"}, {"critic"})
-    assert moved_by(agent, lambda: step(agent, newest)) == ({"policy"}, {"policy"})
+    assert moved_by(agent, lambda: policy_step(agent, newest)) == ({"policy"}, {"policy"})
     assert moved_by(agent, lambda: agent.rollout()) == (set(), set())
 
 
@@ -99,7 +95,7 @@ def unreached(module: nn.Module) -> list[str]:
 @pytest.mark.parametrize("algo", AGENTS)
 def test_every_weight_of_the_sampler_is_reached(make_agent: MakeAgent, small_config: SmallConfig, algo: str) -> None:
     agent = started(make_agent(small_config(algo, std="learned"), algo=algo))
-    step(agent, agent.rollout())
+    policy_step(agent, agent.rollout())
     assert unreached(agent.policy) == []
     ratio = agent.policy.log_std_ratio
     assert ratio is not None and ratio.grad is not None and bool(ratio.grad.all())  # of every step
@@ -117,7 +113,7 @@ def test_negative_control_a_policy_that_is_not_a_copy_moves_the_pretrained_netwo
     assert isinstance(agent.pretrained, nn.Module)
     agent.policy = DenoisingPolicy(agent.pretrained.requires_grad_(), agent.policy.table)
     agent.policy_optimizer = torch.optim.Adam(agent.policy.parameters())
-    assert moved_by(agent, lambda: step(agent, agent.rollout()))[0] == {"policy", "pretrained"}
+    assert moved_by(agent, lambda: policy_step(agent, agent.rollout()))[0] == {"policy", "pretrained"}
 
 
 def test_a_critic_that_is_not_trained_stays(make_agent: MakeAgent) -> None:

@@ -33,8 +33,12 @@ CULPRITS: dict[str, tuple[Callable[[SFTPG], None], str, Any]] = {
     "policy": (lambda agent: fill(agent.policy), "The policy's own action at step 0", None),
     "policy gradient": (spoil_gradient, "policy_grad_norm became", None),
     "value": (lambda agent: fill(agent.value), "value_loss became nan in iteration 1", None),
-    "critic": (lambda agent: fill(agent.critic), "update of the critic 'energy' was refused", None),
-    "reward": (lambda agent: None, "critic_score became nan in iteration", FrozenCritic(frozen_nan, (2,))),
+    "critic": (lambda agent: fill(agent.critic), "The critic 'energy' gave NaN or infinity", None),
+    "reward": (
+        lambda agent: None,
+        "reward function 'frozen_nan' gave NaN or infinity",
+        FrozenCritic(frozen_nan, (2,)),
+    ),
 }
 
 

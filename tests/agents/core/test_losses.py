@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch import Tensor
 
 from agents.core.losses import (
     explained_variance,
@@ -11,14 +10,11 @@ from agents.core.losses import (
     value_loss,
     velocity_cost,
 )
-
-
-def random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+from tests.support import normal
 
 
 def test_value_loss_reaches_the_value_and_never_the_score() -> None:
-    value, score = random(3, 5).requires_grad_(), random(5, seed=1).requires_grad_()
+    value, score = normal(3, 5).requires_grad_(), normal(5, seed=1).requires_grad_()
     loss, metrics = value_loss(value, score.expand(3, -1))
     loss.backward()
     assert loss.detach() == (value.detach() - score.detach()).square().mean()
@@ -28,16 +24,16 @@ def test_value_loss_reaches_the_value_and_never_the_score() -> None:
 
 
 def test_explained_variance_is_one_for_the_score_and_zero_for_a_constant() -> None:
-    score = random(1000)
+    score = normal(1000)
     target = score.expand(3, -1)
     assert explained_variance(target, target) == 1
     assert explained_variance(torch.full((3, 1000), 0.7), target) == pytest.approx(0, abs=1e-5)
-    assert explained_variance(random(3, 1000, seed=1), target) < -0.8  # an unrelated value of the score's variance
+    assert explained_variance(normal(3, 1000, seed=1), target) < -0.8  # an unrelated value of the score's variance
     assert explained_variance(torch.zeros(1, 1), torch.ones(1, 1)).isfinite()  # a single score has no variance
 
 
 def test_ratio_error_is_zero_for_the_same_log_prob_and_measures_a_change() -> None:
-    log_prob = random(3, 5)
+    log_prob = normal(3, 5)
     assert ratio_error(log_prob, log_prob) == 0
     moved = log_prob.clone()
     moved[1, 2] += torch.log(torch.tensor(1.25))
@@ -46,7 +42,7 @@ def test_ratio_error_is_zero_for_the_same_log_prob_and_measures_a_change() -> No
 
 
 def test_value_loss_takes_a_target_of_its_own_for_every_step() -> None:
-    value, target = random(3, 5), random(3, 5, seed=1)
+    value, target = normal(3, 5), normal(3, 5, seed=1)
     assert value_loss(value, target)[0] == (value - target).square().mean()
     assert float(value_loss(value, value)[1]["explained_variance"]) == 1
 
@@ -61,14 +57,14 @@ def test_mean_difference_in_standard_errors() -> None:
 
 
 def test_mean_difference_has_unit_spread_where_nothing_differs() -> None:
-    found = torch.tensor([mean_difference_z(random(50, seed=i), random(80, seed=1000 + i)) for i in range(300)])
+    found = torch.tensor([mean_difference_z(normal(50, seed=i), normal(80, seed=1000 + i)) for i in range(300)])
     assert float(found.std()) == pytest.approx(1.0, abs=0.15)
     assert abs(float(found.mean())) < 0.25
 
 
 @pytest.mark.parametrize("shape", [(2,), (1, 3, 3)])
 def test_velocity_cost_is_half_the_squared_way(shape: tuple[int, ...]) -> None:
-    x, x_next = random(4, 5, *shape), random(4, 5, *shape, seed=1)
+    x, x_next = normal(4, 5, *shape), normal(4, 5, *shape, seed=1)
     cost = velocity_cost(x, x_next, len(shape))
     assert cost.shape == (4, 5)
     assert float(cost[1, 2]) == pytest.approx(0.5 * float(torch.linalg.vector_norm(x_next[1, 2] - x[1, 2])) ** 2)
@@ -76,7 +72,7 @@ def test_velocity_cost_is_half_the_squared_way(shape: tuple[int, ...]) -> None:
 
 
 def test_nothing_is_broadcast() -> None:
-    value, score = random(3, 5), random(5, seed=1)
+    value, score = normal(3, 5), normal(5, seed=1)
     with pytest.raises(ValueError, match=r"Received value \(3, 5\), target \(5,\)"):
         value_loss(value, score)
     with pytest.raises(ValueError, match="allowed are value \\(K, n\\), target \\(K, n\\)"):

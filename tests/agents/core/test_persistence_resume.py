@@ -103,7 +103,7 @@ def test_negative_control_a_checkpoint_without_a_part_ends_elsewhere(
     assert differences(everything(resumed), whole)
 
 
-def test_one_long_learn_equals_two_that_are_joined_by_a_file(
+def test_one_long_learn_equals_parts_that_are_joined_by_a_file(
     everything: Everything, differences: Differences, small_world: World, tmp_path: Path
 ) -> None:
     config = replace(CONFIG, lr_schedule="constant")

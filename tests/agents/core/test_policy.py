@@ -14,14 +14,11 @@ from diffusion_env.samplers.denoiser import Denoiser
 from diffusion_env.samplers.named import make_table
 from diffusion_env.samplers.schedules import make_schedule
 from diffusion_env.samplers.tables import StepTable
+from tests.support import normal
 
 MakeAgent = Callable[..., SFTPG]
 SCHEDULE = make_schedule("cosine", 100)
 SHAPES = [(2,), (1, 4, 4)]
-
-
-def random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def policy_of(shape: tuple[int, ...], num_steps: int = 4) -> DenoisingPolicy:
@@ -32,7 +29,7 @@ def policy_of(shape: tuple[int, ...], num_steps: int = 4) -> DenoisingPolicy:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_log_prob_is_the_summed_normal_of_the_table_row(shape: tuple[int, ...], num_steps: int) -> None:
     policy = policy_of(shape, num_steps)
-    table, x, x_next = policy.table, random(5, *shape), random(5, *shape, seed=1)
+    table, x, x_next = policy.table, normal(5, *shape), normal(5, *shape, seed=1)
     with torch.no_grad():
         for k in range(num_steps):
             mean = table.x_coef[k] * x + table.eps_coef[k] * policy.net(x, table.time[k])
@@ -42,7 +39,7 @@ def test_log_prob_is_the_summed_normal_of_the_table_row(shape: tuple[int, ...], 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_all_steps_at_once_equal_step_by_step(shape: tuple[int, ...]) -> None:
-    policy, xs = policy_of(shape), random(5, 6, *shape)  # (K + 1, B, *shape)
+    policy, xs = policy_of(shape), normal(5, 6, *shape)  # (K + 1, B, *shape)
     steps = all_steps(4, torch.device("cpu"))
     with torch.no_grad():
         whole = policy(xs[:-1], steps).log_prob(xs[1:])
@@ -70,8 +67,8 @@ class Padded(torch.nn.Module):
 def test_the_ratio_does_not_depend_on_dimensions_that_do_not_matter() -> None:
     table = make_table("ddpm", SCHEDULE, 4)
     before, after = (EpsMLP((2,), SCHEDULE, 16, 1, torch.Generator().manual_seed(seed)) for seed in (0, 1))
-    x, x_next = random(7, 2), random(7, 2, seed=1)
-    rest, rest_next = random(7, 2, seed=2), random(7, 2, seed=3)
+    x, x_next = normal(7, 2), normal(7, 2, seed=1)
+    rest, rest_next = normal(7, 2, seed=2), normal(7, 2, seed=3)
 
     def log_ratio(new: Denoiser, old: Denoiser, x: Tensor, x_next: Tensor) -> Tensor:
         with torch.no_grad():
@@ -88,7 +85,7 @@ def test_actions_take_the_environment_where_the_policy_wants(make_agent: MakeAge
     agent = make_agent(num_steps=3)
     x = agent.envs.reset(seed=1)[0]["x"]
     for k in range(2):
-        wanted = random(8, 2, seed=k)
+        wanted = normal(8, 2, seed=k)
         x_new = agent.envs.step(agent.policy.action(x, wanted, k))[0]["x"]
         assert torch.allclose(x_new, wanted, atol=1e-5)
         x = x_new
@@ -118,7 +115,7 @@ def test_a_step_without_noise_cannot_be_scored() -> None:
 
 def test_a_table_on_another_schedule_changes_the_law() -> None:
     network = EpsMLP((2,), SCHEDULE)
-    x = random(4, 2)
+    x = normal(4, 2)
     laws = [DenoisingPolicy(network, make_table(name, SCHEDULE, 3))(x, 1) for name in ("ddpm", "fastdpm")]
     assert not torch.allclose(laws[0].mean, laws[1].mean, atol=1e-3)
     assert isinstance(make_table("ddpm", SCHEDULE, 3), StepTable)

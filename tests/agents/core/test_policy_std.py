@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from agents.algorithms.policy_gradient import DPOK
 from agents.algorithms.presets import AGENTS, PRESETS
@@ -19,15 +18,12 @@ from diffusion_env.samplers.named import make_table
 from diffusion_env.samplers.schedules import make_schedule
 from diffusion_env.samplers.tables import StepTable
 from diffusion_env.samplers.walk import walk
+from tests.support import normal
 
 MakeAgent = Callable[..., Any]
 SmallConfig = Callable[..., AgentConfig]
 SCHEDULE = make_schedule("cosine", 100)
 RATIOS = torch.tensor([0.3, -0.2, 0.0, 0.5])  # logarithms, of K = 4 steps
-
-
-def random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def network(shape: tuple[int, ...] = (2,)) -> EpsMLP:
@@ -54,7 +50,7 @@ def differs(one: StepTable, other: StepTable) -> set[str]:
 @pytest.mark.parametrize("shape", [(2,), (1, 4, 4)])
 def test_a_learned_std_multiplies_the_table_s(shape: tuple[int, ...]) -> None:
     policy = learned(shape=shape)
-    x = random(4, 5, *shape)
+    x = normal(4, 5, *shape)
     law = policy(x, all_steps(4, x.device))
     wanted = (policy.table.std * RATIOS.exp()).reshape(4, 1, *[1] * len(shape))
     assert torch.allclose(law.std, wanted, rtol=1e-6)
@@ -74,7 +70,7 @@ def test_it_starts_as_the_table() -> None:
 
 
 def test_log_prob_carries_the_exact_gradient_to_the_ratio() -> None:
-    policy, x, x_next = learned(), random(7, 2), random(7, 2, seed=1)
+    policy, x, x_next = learned(), normal(7, 2), normal(7, 2, seed=1)
     law = policy(x, 1)
     law.log_prob(x_next).sum().backward()
     assert policy.log_std_ratio is not None and policy.log_std_ratio.grad is not None
@@ -112,7 +108,7 @@ def test_min_std_makes_a_noiseless_sampler_trainable(make_agent: MakeAgent, smal
 
 @pytest.mark.parametrize(("sampler", "min_std"), [("ddpm", 0.0), ("ddpm", 0.2), ("ddim", 0.1)])
 def test_the_sampling_table_walked_is_the_policy(sampler: str, min_std: float) -> None:
-    policy, start = learned(sampler, min_std), random(50, 2)
+    policy, start = learned(sampler, min_std), normal(50, 2)
     with torch.no_grad():
         states = list(walk(policy.sampling_table, policy.net, start, torch.Generator().manual_seed(5)))
         generator, x = torch.Generator().manual_seed(5), start

@@ -15,16 +15,13 @@ from agents.core.ranks import ALONE, Ranks
 from agents.core.rollout import Trajectories
 from diffusion_env.denoisers.mlp import EpsMLP
 from diffusion_env.samplers.schedules import make_schedule
+from tests.support import normal
 
 SIZE = 2
 
 
-def random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
 def test_one_process_gives_back_what_it_is_given() -> None:
-    ranks, values = Ranks.from_environment(), random(3, 5)
+    ranks, values = Ranks.from_environment(), normal(3, 5)
     assert ranks == ALONE == Ranks(0, 1)
     assert ranks.mean(values) is values
     assert torch.equal(ranks.std(values), values.std(correction=0))
@@ -72,7 +69,7 @@ class Fixed(IPMAgent):
         return loss, {"loss": loss.detach()}
 
 
-def one_of_two(rank: int, folder: str) -> None:
+def one_of_several(rank: int, folder: str) -> None:
     """What each of the two processes asserts; an error here is an error of the test."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=SIZE)
@@ -86,7 +83,7 @@ def one_of_two(rank: int, folder: str) -> None:
 
 def half_of_the_batch_gives_the_step_of_the_whole(ranks: Ranks) -> None:
     torch.manual_seed(0)
-    module, batch = network(), random(8, 3)
+    module, batch = network(), normal(8, 3)
     state = {name: weight.clone() for name, weight in module.state_dict().items()}
     own = batch.chunk(SIZE)[ranks.rank]
     found, norm = stepped(module, own, ranks)
@@ -100,7 +97,7 @@ def half_of_the_batch_gives_the_step_of_the_whole(ranks: Ranks) -> None:
 
 
 def means_are_over_both(ranks: Ranks) -> None:
-    whole = random(3, 8, seed=1)
+    whole = normal(3, 8, seed=1)
     own = whole.chunk(SIZE, dim=1)[ranks.rank]
     for function in (lambda a, r: normalised(a, 0.1, None, r), lambda a, r: regression_weights(a, 0.7, r)):
         expected = function(whole, ALONE).chunk(SIZE, dim=1)[ranks.rank]
@@ -134,5 +131,5 @@ def one_agent_on_both(ranks: Ranks) -> None:
         assert agent.iteration == 0 and agent.num_timesteps == 4
 
 
-def test_two_processes_are_one_batch(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(one_of_two, (str(tmp_path),), nprocs=SIZE)
+def test_processes_are_one_batch(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(one_of_several, (str(tmp_path),), nprocs=SIZE)

@@ -128,3 +128,21 @@ def test_the_pretrained_network_is_sampled_before_any_training(make_agent: MakeA
     with torch.no_grad():
         states = list(walk(agent.envs.table, pretrained, start, torch.Generator().manual_seed(5)))
     assert torch.allclose(trajectories.x0, states[-1], rtol=1e-4, atol=1e-5)
+
+
+def test_an_error_of_the_reward_function_is_not_taken_for_a_policy_that_diverged(make_agent: MakeAgent) -> None:
+    def refusing(x: Tensor) -> Tensor:
+        raise ValueError("of the user's own")
+
+    agent = make_agent(critic=refusing)
+    with pytest.raises(ValueError, match=r"^of the user's own$"):
+        rollout(agent)
+    for weight in agent.policy.parameters():
+        weight.data.fill_(torch.nan)
+    with pytest.raises(FloatingPointError, match="The policy's own action at step 0 was refused"):
+        rollout(agent)
+
+
+def test_agents_take_no_flat_observations(make_agent: MakeAgent) -> None:
+    with pytest.raises(ValueError, match="An agent reads x and step; received observation='flat'"):
+        make_agent(observation="flat")

@@ -1,6 +1,6 @@
 """The value function: one number per state and step, on points and on images."""
 
-from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +12,8 @@ from agents.core.value import ValueNet
 from diffusion_env.critics.trained import TrainedCritic
 from diffusion_env.data.named import load_dataset
 from diffusion_env.denoisers.mlp import EpsMLP
-from diffusion_env.networks.layers import Convolution
 from diffusion_env.samplers.schedules import make_schedule
+from tests.support import has_convolutions
 
 CASES: list[tuple[tuple[int, ...], str | None, bool]] = [
     ((2,), None, False),
@@ -23,8 +23,13 @@ CASES: list[tuple[tuple[int, ...], str | None, bool]] = [
 ]
 
 
-def has_convolutions(module: torch.nn.Module) -> bool:
-    return any(isinstance(layer, Convolution) for layer in module.modules())
+def digits_agent(critic: str, value_body: str | None = None) -> SFTPG:
+    """SFT-PG on 8 x 8 digits with small networks."""
+    denoiser = EpsMLP((1, 8, 8), make_schedule("cosine", 50), width=16, depth=1)
+    task: dict[str, Any] = {"dataset": load_dataset("digits"), "denoiser": denoiser, "num_steps": 2, "critic": critic}
+    task |= {"critic_kwargs": {"width": 16, "depth": 1}}
+    config = PolicyGradientConfig(n_critic=2, value_width=16, value_depth=1, value_body=value_body)
+    return SFTPG(config=config, num_envs=16, env_kwargs=task, seed=0)
 
 
 @pytest.mark.parametrize(("shape", "body", "convolves"), CASES)
@@ -56,20 +61,30 @@ def test_it_learns_what_depends_on_the_step(shape: tuple[int, ...], body: str | 
     assert float(loss.detach()) < 0.2  # 1 where V is 0
 
 
+@pytest.mark.parametrize(("body", "convolves"), [(None, True), ("conv", True), ("mlp", False)])
+def test_the_configuration_names_the_body_and_a_saved_agent_keeps_it(
+    body: str | None, convolves: bool, tmp_path: Path
+) -> None:
+    agent = digits_agent(critic="energy", value_body=body)
+    assert has_convolutions(agent.value) is convolves
+    loaded = SFTPG.load(agent.save(tmp_path / "agent"), env_kwargs=agent.env_kwargs)
+    assert has_convolutions(loaded.value) is convolves and loaded.config.value_body == body
+
+
+def test_a_body_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"no body 'cnov'.*'conv', 'mlp'"):
+        digits_agent(critic="energy", value_body="cnov")
+
+
 @pytest.mark.parametrize("critic", ["energy", "baseline", "spectral_norm"])
 def test_digits_train_with_convolutions(critic: str) -> None:
     """Two iterations of SFT-PG with the bodies that the shape chooses; everything is finite and every weight moves."""
-    digits = load_dataset("digits")
-    denoiser = EpsMLP((1, 8, 8), make_schedule("cosine", 50), width=16, depth=1)
-    world: dict[str, Any] = {"dataset": digits, "denoiser": denoiser, "num_steps": 2, "critic": critic}
-    world |= {"critic_kwargs": {"width": 16, "depth": 1}}
-    config = replace(PolicyGradientConfig(), n_critic=2, value_width=16, value_depth=1)
-    agent = SFTPG(config=config, num_envs=16, env_kwargs=world, seed=0)
+    agent = digits_agent(critic)
     assert isinstance(agent.envs.critic, TrainedCritic)
     assert has_convolutions(agent.envs.critic) and has_convolutions(agent.value)
     learners = [*agent.envs.critic.network.named_parameters(), *agent.value.named_parameters()]
     before = [weight.clone() for _, weight in learners]
-    agent.learn(2 * config.n_critic * 16 * 2)
+    agent.learn(2 * agent.config.n_critic * 16 * 2)
     moved = {name for (name, weight), old in zip(learners, before, strict=True) if not torch.equal(weight, old)}
     still = {name for name, _ in learners} - moved
     assert len(still) <= 1 and all(name.endswith("bias") for name in still)  # W1 critics do not feel their last bias

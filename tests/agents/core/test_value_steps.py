@@ -6,12 +6,9 @@ from torch import Tensor
 
 from agents.core.policy import all_steps
 from agents.core.value import ValueNet
+from tests.support import normal
 
 SHAPES = [(2,), (1, 4, 4)]
-
-
-def random(*shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize("num_steps", [1, 3])
@@ -19,7 +16,7 @@ def random(*shape: int) -> Tensor:
 def test_value_has_one_number_per_state(shape: tuple[int, ...], num_steps: int) -> None:
     value = ValueNet(shape, num_steps, 16, 2, torch.Generator().manual_seed(0))
     steps = all_steps(num_steps, torch.device("cpu"))
-    xs = random(num_steps, 6, *shape)
+    xs = normal(num_steps, 6, *shape)
     with torch.no_grad():
         whole = value(xs, steps)
         assert whole.shape == (num_steps, 6)
@@ -29,7 +26,7 @@ def test_value_has_one_number_per_state(shape: tuple[int, ...], num_steps: int) 
 
 def test_value_sees_the_state_and_the_step() -> None:
     value = ValueNet((2,), 3, 16, 2, torch.Generator().manual_seed(0))
-    x = random(6, 2)
+    x = normal(6, 2)
     with torch.no_grad():
         first = value(x, torch.tensor(0))
         assert (value(x, torch.tensor(1)) - first).abs().min() > 1e-4

@@ -12,11 +12,12 @@ from agents.runs.untouched import Untouched
 from agents.zoo import load_agent
 from diffusion_env.config import EvaluationConfig
 from diffusion_env.samplers.walk import sample
+from diffusion_env.seeds import stream
 
 
 def test_it_walks_the_task_s_table_with_the_task_s_network(small_task: Task) -> None:
     untouched = Untouched(small_task)
-    x = sample(untouched.table, untouched.network, 7, torch.Generator().manual_seed(3))
+    x = sample(untouched.table, untouched.network, 7, stream(3, "sampling"))
     assert torch.equal(untouched.sample(7, 3), untouched.dataset.to_data(x))
     assert not torch.equal(untouched.sample(7, 4), untouched.sample(7, 3))
     other = Untouched(replace(small_task, sampler="ddim", num_steps=5))

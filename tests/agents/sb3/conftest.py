@@ -5,21 +5,16 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from agents.sb3.vec_env import DDPMShortcutVecEnv
 from diffusion_env.data.dataset import Dataset
 from diffusion_env.denoisers.mlp import EpsMLP
 from diffusion_env.samplers.schedules import make_schedule
+from tests.support import nearness
 
 NUM_ENVS, NUM_STEPS = 6, 3
 
 MakeEnv = Callable[..., DDPMShortcutVecEnv]
-
-
-def nearness(x: Tensor) -> Tensor:
-    """A fixed reward: minus the distance to the centre of the data."""
-    return -(x - x.new_tensor([1.0, -0.5])).norm(dim=-1)
 
 
 @pytest.fixture

@@ -7,14 +7,11 @@ from stable_baselines3 import PPO
 
 from agents.sb3.callbacks import CriticSchedule
 from agents.sb3.vec_env import DDPMShortcutVecEnv
+from tests.support import small_ppo
 
 MakeEnv = Callable[..., DDPMShortcutVecEnv]
 NUM_ENVS, NUM_STEPS = 6, 3
 ROLLOUT = NUM_ENVS * NUM_STEPS
-
-
-def make_ppo(env: DDPMShortcutVecEnv) -> PPO:
-    return PPO("MultiInputPolicy", env, n_steps=NUM_STEPS, batch_size=9, n_epochs=1, seed=0, device="cpu")
 
 
 def rates_of_the_critic(model: PPO, env: DDPMShortcutVecEnv, total: int, reset: bool = True) -> list[float]:
@@ -27,7 +24,7 @@ def rates_of_the_critic(model: PPO, env: DDPMShortcutVecEnv, total: int, reset: 
 
 def test_the_critic_s_step_size_falls_to_zero_over_the_whole_run(make_env: MakeEnv) -> None:
     env = make_env()
-    model = make_ppo(env)
+    model = small_ppo(env)
     assert rates_of_the_critic(model, env, 4 * ROLLOUT) == pytest.approx([0.4, 0.3, 0.2, 0.1])
     # As the model's own: steps that are added follow the schedule of all steps together.
     assert rates_of_the_critic(model, env, 4 * ROLLOUT, reset=False) == pytest.approx([0.2, 0.15, 0.1, 0.05])

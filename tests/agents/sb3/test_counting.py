@@ -4,18 +4,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from stable_baselines3 import PPO, SAC
+from stable_baselines3 import SAC
 
 from agents.sb3.counting import NetworkEvaluations
 from agents.sb3.vec_env import DDPMShortcutVecEnv
+from tests.support import small_ppo
 
 MakeEnv = Callable[..., DDPMShortcutVecEnv]
 NUM_ENVS, NUM_STEPS = 6, 3
 ROLLOUT = NUM_ENVS * NUM_STEPS
-
-
-def make_ppo(env: DDPMShortcutVecEnv) -> PPO:
-    return PPO("MultiInputPolicy", env, n_steps=NUM_STEPS, batch_size=9, n_epochs=1, seed=0, device="cpu")
 
 
 def make_sac(env: DDPMShortcutVecEnv) -> SAC:
@@ -26,7 +23,7 @@ def make_sac(env: DDPMShortcutVecEnv) -> SAC:
 @pytest.mark.parametrize(("mode", "per_step"), [("step", 1), ("residual", 2)])
 def test_ppo_s_network_evaluations(make_env: MakeEnv, mode: str, per_step: int) -> None:
     """Each step asks the actor once (and the denoiser in "residual" mode), each update the actor on a whole rollout."""
-    model = make_ppo(make_env(action_mode=mode))
+    model = small_ppo(make_env(action_mode=mode))
     counter = NetworkEvaluations(model)
     model.learn(2 * ROLLOUT)
     assert (counter.actor, counter.denoiser) == (4 * ROLLOUT, 2 * ROLLOUT * (per_step - 1))
@@ -42,7 +39,7 @@ def test_sac_s_network_evaluations(make_env: MakeEnv) -> None:
 
 
 def test_what_is_drawn_in_a_pause_does_not_count(make_env: MakeEnv) -> None:
-    model = make_ppo(make_env(action_mode="residual"))
+    model = small_ppo(make_env(action_mode="residual"))
     counter = NetworkEvaluations(model)
     with counter.paused():
         model.learn(ROLLOUT)

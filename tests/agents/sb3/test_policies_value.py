@@ -12,8 +12,8 @@ from agents.sb3.policies import DenoisingActorCriticPolicy, ParticleValue, denoi
 from agents.sb3.vec_env import DDPMShortcutVecEnv
 from diffusion_env.data.dataset import Dataset
 from diffusion_env.denoisers.mlp import EpsMLP
-from diffusion_env.networks.layers import Convolution
 from diffusion_env.samplers.schedules import make_schedule
+from tests.support import has_convolutions
 
 SHAPE, NUM_STEPS = (1, 8, 8), 2
 
@@ -36,10 +36,6 @@ def make_model(env: DDPMShortcutVecEnv, seed: int = 0, **changes: Any) -> PPO:
 def observations() -> dict[str, Tensor]:
     x = torch.randn(6, *SHAPE, generator=torch.Generator().manual_seed(0))
     return {"x": x, "step": torch.arange(6) % (NUM_STEPS + 1)}
-
-
-def has_convolutions(module: torch.nn.Module) -> bool:
-    return any(isinstance(layer, Convolution) for layer in module.modules())
 
 
 def test_the_shape_chooses_unless_a_body_is_named(env: DDPMShortcutVecEnv) -> None:

@@ -18,6 +18,7 @@ from agents.sb3.run import SB3Run
 from agents.zoo import find, load_agent
 from diffusion_env.checkpoints import CheckpointError, load_checkpoint
 from diffusion_env.evaluation.metrics import sliced_wasserstein
+from diffusion_env.seeds import stream
 
 NUM_ENVS, NUM_STEPS = 6, 3
 EPISODES = NUM_ENVS * NUM_STEPS
@@ -93,7 +94,7 @@ def test_a_point_of_the_curve_is_measured_after_the_updates_on_its_steps(make_ru
     run.learn(3 * EPISODES, [evaluation, middle := Samples(run, at=2 * EPISODES)])
 
     def sw2(samples: torch.Tensor) -> float:
-        directions = torch.Generator().manual_seed(evaluation.seed)
+        directions = stream(evaluation.seed, "evaluation directions")
         return sliced_wasserstein(samples, evaluation.points.reference, directions, evaluation.config.num_projections)
 
     assert evaluation.history[2].sw2 == sw2(middle.after) != sw2(middle.before)
@@ -143,7 +144,7 @@ def test_it_logs_the_agents_names_and_counts_training_alone(make_run: MakeRun, t
     assert watched.network_evaluations == plain.learn(EPISODES).network_evaluations > 0
 
 
-def test_an_iteration_is_what_lies_between_two_rollouts(make_run: MakeRun) -> None:
+def test_an_iteration_is_what_lies_between_rollouts(make_run: MakeRun) -> None:
     runs = [make_run(episodes=2), make_run("sac", train_freq=2)]
     assert [run.iteration_timesteps for run in runs] == [2 * EPISODES, 2 * NUM_ENVS]
     task = replace(runs[0].task, num_envs=1)  # SB3 counts episodes in one environment alone

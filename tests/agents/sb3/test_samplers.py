@@ -15,13 +15,10 @@ from agents.sb3.samplers import environment_in, sb3_sampler
 from agents.sb3.starts import start_at_pretrained, unit_noise
 from agents.sb3.vec_env import DDPMShortcutVecEnv
 from diffusion_env.samplers.walk import sample as walk_of_the_table
+from tests.support import small_ppo
 
 MakeEnv = Callable[..., DDPMShortcutVecEnv]
 NUM_STEPS = 3
-
-
-def make_ppo(env: Any) -> PPO:
-    return PPO("MultiInputPolicy", env, n_steps=NUM_STEPS, batch_size=9, n_epochs=1, seed=0, device="cpu")
 
 
 def states(env: DDPMShortcutVecEnv) -> dict[str, Any]:
@@ -34,7 +31,7 @@ def states(env: DDPMShortcutVecEnv) -> dict[str, Any]:
 @pytest.mark.parametrize("algorithm", ["ppo", "td3"])
 def test_no_random_state_and_no_environment_moves(make_env: MakeEnv, algorithm: str) -> None:
     env = make_env(action_mode="residual")
-    model = make_ppo(env) if algorithm == "ppo" else td3(env)
+    model = small_ppo(env) if algorithm == "ppo" else td3(env)
     model.learn(NUM_STEPS * env.num_envs)
     before = states(env)
     sb3_sampler(model)(10, 0)
@@ -45,7 +42,7 @@ def test_no_random_state_and_no_environment_moves(make_env: MakeEnv, algorithm: 
 
 
 def test_the_seed_fixes_the_samples(make_env: MakeEnv) -> None:
-    draw = sb3_sampler(make_ppo(make_env()))
+    draw = sb3_sampler(small_ppo(make_env()))
     first = draw(10, 0)
     torch.rand(3)
     assert first.shape == (10, 2) and first.dtype == torch.float32
@@ -54,7 +51,7 @@ def test_the_seed_fixes_the_samples(make_env: MakeEnv) -> None:
 
 
 def test_it_uses_the_newest_weights(make_env: MakeEnv) -> None:
-    model = make_ppo(make_env())
+    model = small_ppo(make_env())
     draw = sb3_sampler(model)
     before = draw(10, 0)
     model.learn(2 * NUM_STEPS * 6)
@@ -64,7 +61,7 @@ def test_it_uses_the_newest_weights(make_env: MakeEnv) -> None:
 def test_samples_are_in_data_units(small_world: dict[str, Any]) -> None:
     """A file's points are standardised: the same walk ends elsewhere in data units."""
     env = DDPMShortcutVecEnv(num_envs=2, env_kwargs=small_world)
-    draw, data = sb3_sampler(make_ppo(env)), env.dataset
+    draw, data = sb3_sampler(small_ppo(env)), env.dataset
     ends: list[Tensor] = []
     to_data = data.to_data
 
@@ -79,7 +76,7 @@ def test_samples_are_in_data_units(small_world: dict[str, Any]) -> None:
 
 
 def test_deterministic_leaves_the_policy_s_noise_out(make_env: MakeEnv) -> None:
-    model = make_ppo(make_env(num_steps=1))
+    model = small_ppo(make_env(num_steps=1))
     noisy, still = (sb3_sampler(model, deterministic=d)(2_000, 0) for d in (False, True))
     assert still.std(0).max() < noisy.std(0).min()
 
@@ -109,7 +106,7 @@ def test_any_environment_of_sb3_serves(world: dict[str, Any], normalize: bool) -
     if normalize:
         env = VecNormalize(env, norm_obs_keys=["x"])
         env.obs_rms["x"].mean = np.array([50.0, 50.0])
-    model = make_ppo(env)
+    model = small_ppo(env)
     assert environment_in(env).dataset.train is world["dataset"].train
     samples = sb3_sampler(model, deterministic=True)(50, 0)
     plain = sb3_sampler(model, deterministic=True)

@@ -101,7 +101,7 @@ def test_trials_side_by_side(problem: MakeProblem, tmp_path: Path, monkeypatch: 
         with ThreadPoolExecutor(processes) as pool:
             yield pool
 
-    monkeypatch.setattr(tuning, "_executor", threads)
+    monkeypatch.setattr(tuning, "workers", threads)
     seen: Trials = []
     study = Study(problem(), tmp_path)
     study.run(5, processes=2, on_trial=seen.append)

@@ -1,6 +1,5 @@
 """What may be tuned: every point is a valid configuration, the preset itself is one, and there are few dimensions."""
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -62,14 +61,6 @@ def test_the_corners_are_valid_configurations(algo: str, end: int, problem: Make
     corner = {name: ends(parameter)[end] for name, parameter in space.items()}
     changed = preset(algo, **corner)
     assert {name: getattr(changed, name) for name in corner} == corner
-
-
-@pytest.mark.parametrize("algo", SB3_ALGORITHMS)
-def test_what_is_tuned_of_stable_baselines3_are_keywords_of_its_classes(algo: str, problem: MakeProblem) -> None:
-    _, space = start_and_space(problem(algo))
-    assert set(space) - {"episodes", "learn_std", "min_std"} <= set(
-        inspect.signature(SB3_ALGORITHMS[algo].load_class()).parameters
-    )
 
 
 @pytest.mark.parametrize("algo", ["sft_pg", "ppo"])

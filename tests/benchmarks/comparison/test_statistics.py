@@ -96,7 +96,7 @@ def test_improvement_interval_tells_better_from_equal():
     assert better.low > 0.9 and better.high == 1.0
 
 
-def test_difference_interval_is_that_of_two_independent_sides():
+def test_difference_interval_is_that_of_independent_sides():
     x, y = [task + 0.3 for task in runs(0)], runs(1)
     found = difference_interval(x, y, seed=0)
     assert found.estimate == pytest.approx(iqm(x) - iqm(y)) and found.low < found.estimate < found.high

@@ -10,7 +10,7 @@ from agents.runs.callbacks import Measurement
 from benchmarks.speed import native as speed
 
 
-def test_walk_rate_times_the_three_ways():
+def test_walk_rate_times_every_way():
     rates = speed.walk_rate(4, speed.SpeedConfig(repeats=1, seconds=0.01))
     assert rates["num_envs"] == 4
     assert min(rates[key] for key in ("bare", "residual", "step", "residual_over_bare")) > 0

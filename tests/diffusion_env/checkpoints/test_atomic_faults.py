@@ -25,18 +25,7 @@ from diffusion_env.checkpoints import (
     save_checkpoint,
     write_json,
 )
-
-
-def assert_paragraph(error: BaseException, *words: str) -> None:
-    message = str(error)
-    assert "\n" not in message
-    for word in words:
-        assert word in message
-
-
-@pytest.fixture
-def saved(tmp_path: Path) -> Path:
-    return save_checkpoint(tmp_path / "a", {"w": torch.arange(6.0).reshape(2, 3), "lr": 1e-3}, {"step": 7})
+from tests.support import assert_paragraph
 
 
 class TestBadInput:

@@ -19,6 +19,7 @@ from diffusion_env.checkpoints import (
     save_checkpoint,
     save_object,
 )
+from tests.support import assert_paragraph
 
 
 def equal(a: Any, b: Any) -> bool:
@@ -44,18 +45,6 @@ def bits(tensor: Tensor) -> bytes:
 
 def roundtrip(path: Path, state: Any) -> Any:
     return load_checkpoint(save_checkpoint(path, state, {}))[0]
-
-
-def assert_paragraph(error: BaseException, *words: str) -> None:
-    message = str(error)
-    assert "\n" not in message
-    for word in words:
-        assert word in message
-
-
-@pytest.fixture
-def saved(tmp_path: Path) -> Path:
-    return save_checkpoint(tmp_path / "a", {"w": torch.arange(6.0).reshape(2, 3), "lr": 1e-3}, {"step": 7})
 
 
 TENSORS = {

@@ -35,7 +35,7 @@ def test_mmd_references_of_another_width_do_not_load() -> None:
 
 
 @pytest.mark.parametrize("bandwidths", [(1.0,), (0.5, 2.0)])
-def test_mmd_of_two_gaussians(gaussians: Callable[..., Any], bandwidths: tuple[float, ...]) -> None:
+def test_mmd_of_gaussians(gaussians: Callable[..., Any], bandwidths: tuple[float, ...]) -> None:
     critic = MMDCritic((2,), bandwidths=bandwidths, max_references=3000)
     real, fake = gaussians(0, 3000)
     assert critic.distance(real, fake) == 0.0

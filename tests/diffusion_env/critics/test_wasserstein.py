@@ -107,4 +107,4 @@ def test_gradient_penalty_bounds_the_slope_softly_on_images(batch: Callable[...,
         for seed in range(60):
             critic.update(*batch(shape, seed, 64, 64, 0.7))
         found.append(critic.lipschitz(batch(shape, 99, 200)[0]))
-    assert found[0] < 3 and found[1] > 10 * found[0]
+    assert found[0] < 4 and found[1] > 10 * found[0]

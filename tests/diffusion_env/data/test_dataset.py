@@ -64,6 +64,6 @@ def test_a_moved_set_draws_on_its_device(generated):
     assert x.device.type == data.to_data(x).device.type == data.fresh(8, seed=0).device.type == "cuda"
 
 
-def test_a_data_set_of_two_shapes_is_refused():
+def test_a_data_set_whose_parts_differ_in_shape_is_refused():
     with pytest.raises(ValueError, match=r"shape \(2,\) and held-out points of shape \(3,\)"):
         Dataset("mine", torch.zeros(10, 2), torch.zeros(5, 3), torch.zeros(2), 1.0)

@@ -18,7 +18,7 @@ def read_one(folder, image: Image.Image, name: str = "a.png", **options) -> np.n
     return read_folder(folder)[0]
 
 
-def test_sixteen_bits_are_scaled_to_eight(tmp_path):
+def test_16_bits_are_scaled_to_8(tmp_path):
     deep = (GREY.astype(np.uint16) * 257)[:, :]
     assert np.array_equal(read_one(tmp_path, Image.fromarray(deep)), GREY[None])
     nearly = np.full((8, 8), 65_535 - 100, np.uint16)
@@ -26,7 +26,7 @@ def test_sixteen_bits_are_scaled_to_eight(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
-def test_thirty_two_bits_are_refused(tmp_path, mode):
+def test_32_bits_are_refused(tmp_path, mode):
     with pytest.raises(ValueError, match=rf"a\.tiff has pixels of mode '{mode}'"):
         read_one(tmp_path, Image.fromarray(GREY).convert(mode), "a.tiff")
 

@@ -128,7 +128,7 @@ def test_a_kind_that_is_not_converted_yet_is_adapted(world, monkeypatch):
     config = replace(
         SHORT, kind="affine", prediction="sample", schedule="rectified_flow", learning_rate=0.05, ema_decay=0.5
     )
-    net = pretrain(world, replace(config, num_updates=60), lambda _, loss: losses.append(float(loss)))
+    net = pretrain(world, replace(config, num_updates=120), lambda _, loss: losses.append(float(loss)))
     assert isinstance(net, Affine) and (net.gain > 0.1).all() and not net.gain.requires_grad
     assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
 

@@ -15,50 +15,43 @@ from diffusion_env.evaluation.metrics import (
     recall,
     sliced_wasserstein,
 )
-
-
-def normal(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def directions(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.support import normal, seeded
 
 
 @pytest.mark.parametrize("shape", [(2,), (1, 3, 3)])
 def test_sliced_distance_of_a_shift_is_its_length_over_the_root_of_the_dimension(shape):
     x, shift = normal(2_000, *shape), normal(*shape, seed=1)
     expected = float(shift.norm()) / shift.numel() ** 0.5
-    assert sliced_wasserstein(x, x + shift, directions(), 5_000) == pytest.approx(expected, rel=0.03)
+    assert sliced_wasserstein(x, x + shift, seeded(), 5_000) == pytest.approx(expected, rel=0.03)
 
 
-def test_sliced_distance_of_two_gaussians():
+def test_sliced_distance_of_gaussians():
     # W2 of N(0, 1) and N(0, 4) is 1 along every direction.
-    assert sliced_wasserstein(normal(50_000, 2), 2 * normal(50_000, 2, seed=1), directions()) == pytest.approx(
+    assert sliced_wasserstein(normal(50_000, 2), 2 * normal(50_000, 2, seed=1), seeded()) == pytest.approx(
         1.0, abs=0.02
     )
 
 
 def test_sliced_distance_in_one_dimension_is_the_exact_transport():
     x, y = normal(300, 1), normal(300, 1, seed=1) ** 2
-    assert sliced_wasserstein(x, y, directions(), p=1) == pytest.approx(exact_w1(x, y), rel=1e-5)
-    assert sliced_wasserstein(x, y, directions(), p=2) > exact_w1(x, y) * 1.05
+    assert sliced_wasserstein(x, y, seeded(), p=1) == pytest.approx(exact_w1(x, y), rel=1e-5)
+    assert sliced_wasserstein(x, y, seeded(), p=2) > exact_w1(x, y) * 1.05
 
 
 def test_sliced_distance_is_a_function_of_its_generator_and_bounded_batches():
     x, y = normal(500, 2), normal(500, 2, seed=1)
-    assert sliced_wasserstein(x, y, directions()) == sliced_wasserstein(x, y, directions())
-    assert sliced_wasserstein(x, y, directions()) != sliced_wasserstein(x, y, directions(1))
-    assert sliced_wasserstein(x, x, directions()) == 0.0
-    u = torch.randn(25, 2, generator=directions())
+    assert sliced_wasserstein(x, y, seeded()) == sliced_wasserstein(x, y, seeded())
+    assert sliced_wasserstein(x, y, seeded()) != sliced_wasserstein(x, y, seeded(1))
+    assert sliced_wasserstein(x, x, seeded()) == 0.0
+    u = torch.randn(25, 2, generator=seeded())
     u = u / u.norm(dim=1, keepdim=True)
     gaps = (x @ u.T).sort(dim=0).values - (y @ u.T).sort(dim=0).values
-    assert sliced_wasserstein(x, y, directions(), 25) == pytest.approx(float(gaps.square().mean().sqrt()), rel=1e-5)
+    assert sliced_wasserstein(x, y, seeded(), 25) == pytest.approx(float(gaps.square().mean().sqrt()), rel=1e-5)
 
 
 def test_sliced_distance_needs_sets_of_one_size():
     with pytest.raises(ValueError, match="10 points against 11"):
-        sliced_wasserstein(normal(10, 2), normal(11, 2), directions())
+        sliced_wasserstein(normal(10, 2), normal(11, 2), seeded())
 
 
 def test_exact_w1_is_the_optimal_assignment():

@@ -13,8 +13,8 @@ from diffusion_env import evaluation
 from diffusion_env.data.dataset import Dataset
 from diffusion_env.data.named import load_dataset
 from diffusion_env.evaluation.protocol import (
+    DIRECTIONS,
     METRICS,
-    PROJECTION_STREAM,
     EvaluationConfig,
     MetricInput,
     draw_fresh,
@@ -88,9 +88,9 @@ def test_a_metric_sees_one_seed(roll):
     samples, reference = given.first(10)
     assert samples.equal(points.spare[:10]) and reference.equal(points.reference[:10])
     assert given.radius == 0.03
-    draws = [torch.rand(3, generator=given.generator(PROJECTION_STREAM)) for _ in range(2)]
+    draws = [torch.rand(3, generator=given.generator(DIRECTIONS)) for _ in range(2)]
     assert draws[0].equal(draws[1])  # each metric starts the stream anew
-    other = replace(given, seed=4).generator(PROJECTION_STREAM)
+    other = replace(given, seed=4).generator(DIRECTIONS)
     assert not draws[0].equal(torch.rand(3, generator=other))
 
 
@@ -126,7 +126,7 @@ def test_samples_are_asked_for_in_batches(roll):
     assert len({seed for _, _, seed in asked}) == 2
 
 
-def test_a_hundred_thousand_samples_lower_the_floor(roll):
+def test_more_samples_lower_the_floor(roll):
     config = replace(SMALL, seeds=(0,), num_projections=30)
     many = floor(roll, replace(config, num_samples=100_000))
     assert many["num_samples"] == 100_000
@@ -195,12 +195,6 @@ def test_samples_that_are_not_finite_are_refused(roll):
 
     with pytest.raises(ValueError, match=r"4 of 2000 samples are NaN or infinite.*diverged"):
         evaluate(diverged, roll, SMALL)
-
-
-@pytest.mark.parametrize("change", [{"seeds": ()}, {"num_samples": 1}, {"w1_samples": 0}, {"sample_batch": 0}])
-def test_an_empty_protocol_is_refused(change):
-    with pytest.raises(ValueError, match="at least one seed and every number of points at least 2"):
-        EvaluationConfig(**change)
 
 
 @pytest.mark.gpu

@@ -7,18 +7,11 @@ import torch
 from torch import nn
 
 from diffusion_env.networks.bodies import BODIES, POINT_FEATURES, body_name, make_body, make_conditioned_body
-from diffusion_env.networks.layers import Conditioned, Convolution, Fourier, FourierFeatures, Stack, dense
+from diffusion_env.networks.layers import Conditioned, Fourier, FourierFeatures, Stack, dense
+from tests.support import has_convolutions, seeded
 
 SHAPES = [(2,), (1, 4, 4), (1, 8, 8), (3, 16, 16), (3, 9, 20)]
 TAKEN = [(name, shape) for shape in SHAPES for name in BODIES if name == "mlp" or min(shape[1:], default=0) >= 8]
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def has_convolutions(network: nn.Module) -> bool:
-    return any(isinstance(layer, Convolution) for layer in network.modules())
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def convolutions(shape: tuple[int, ...], width: int = 64, fourier: Fourier | Non
         ((1, 28, 28), [8, 16], (7, 7)),
     ],
 )
-def test_the_image_is_halved_to_about_four_pixels(
+def test_the_image_is_halved_until_it_is_small(
     shape: tuple[int, ...], channels: list[int], last: tuple[int, int]
 ) -> None:
     layers = convolutions(shape)

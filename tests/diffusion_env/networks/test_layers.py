@@ -16,10 +16,7 @@ from diffusion_env.networks.layers import (
     mlp,
     plain,
 )
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.support import seeded
 
 
 def test_the_law_of_the_weights_is_torch_s() -> None:

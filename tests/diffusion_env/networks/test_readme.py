@@ -10,6 +10,7 @@ import torch
 
 import diffusion_env.networks
 from diffusion_env.networks.bodies import BODIES, make_body
+from tests.support import files_beside, files_on_the_map
 
 README = Path(diffusion_env.networks.__file__).parent / "README.md"
 
@@ -38,5 +39,4 @@ def test_the_shown_body_does_not_see_brightness(names: dict[str, Any]) -> None:
 
 
 def test_every_file_is_on_the_map() -> None:
-    listed = set(re.findall(r"^\| `(\w+\.py)`", README.read_text(), flags=re.MULTILINE))
-    assert listed == {path.name for path in README.parent.glob("*.py")} - {"__init__.py"}
+    assert files_on_the_map(README) == files_beside(README)

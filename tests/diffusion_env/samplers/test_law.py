@@ -88,7 +88,7 @@ def test_samples_follow_the_law():
     assert not torch.equal(x, step.sample(torch.Generator().manual_seed(1)))
 
 
-def test_a_plane_embedded_in_four_dimensions_keeps_its_ratio():
+def test_a_plane_embedded_in_more_dimensions_keeps_its_ratio():
     def log_ratio(old_mean, new_mean, x):
         old, new = (GaussianStep(mean, torch.tensor([0.2])) for mean in (old_mean, new_mean))
         return new.log_prob(x) - old.log_prob(x)

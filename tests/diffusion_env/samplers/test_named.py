@@ -6,20 +6,15 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from diffusion_env.samplers.named import SAMPLERS, START, make_table, started
 from diffusion_env.samplers.schedules import NoiseSchedule, make_schedule
 from diffusion_env.samplers.tables import StepTable, ddim
+from tests.support import noise_levels
 
 LINEAR, COSINE = make_schedule("linear"), make_schedule("cosine")
 STEPS = [1, 2, 5, 10, 100, 1000]
 EVERY_PATH = ("ddpm", "ddim", "fastdpm_step")
-
-
-def noise_levels(table: StepTable) -> NDArray[np.float64]:
-    """alpha_bar of x[0] ... x[K], (K + 1,), from the table alone: x_coef is sqrt(a_s / a_t) in every step."""
-    return table.start * np.cumprod(np.append(1.0, table.x_coef.double().numpy() ** 2))
 
 
 @pytest.mark.parametrize("num_steps", STEPS)

@@ -8,6 +8,7 @@ from typing import Any
 
 import diffusion_env.samplers as folder
 from diffusion_env.samplers.denoiser import EpsDenoiser
+from tests.support import files_beside, files_on_the_map
 
 README = Path(folder.__path__[0]) / "README.md"
 
@@ -24,6 +25,5 @@ def test_the_code_runs(tmp_path: Path, monkeypatch: Any) -> None:
     assert table.start == names["MyNetwork"].schedule.alpha_bar[int(table.time[0])]
 
 
-def test_every_file_is_listed_in_the_order_of_imports() -> None:
-    listed = re.findall(r"^\| `(\w+)\.py`", README.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    assert sorted(listed) == sorted(path.stem for path in README.parent.glob("[a-z]*.py"))
+def test_every_file_is_on_the_map() -> None:
+    assert files_on_the_map(README) == files_beside(README)

@@ -22,17 +22,13 @@ from diffusion_env.samplers.tables import (
     levels,
     published_toy_ddpm,
 )
+from tests.support import noise_levels
 
 LINEAR, COSINE = make_schedule("linear"), make_schedule("cosine")
 STEPS = [1, 2, 5, 10, 100, 1000]
 
 
 falling_levels = st.sets(st.integers(1, 1000), min_size=1, max_size=20).map(lambda chosen: sorted(chosen, reverse=True))
-
-
-def noise_levels(table):
-    """alpha_bar of x[0] ... x[K], (K + 1,), from the table alone: x_coef is sqrt(a_s / a_t) in every row."""
-    return table.start * np.cumprod(np.append(1.0, table.x_coef.double().numpy() ** 2))
 
 
 def marginal_std(table, chosen, data_std):

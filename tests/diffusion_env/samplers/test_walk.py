@@ -15,12 +15,9 @@ from diffusion_env.samplers.named import SAMPLERS, make_table
 from diffusion_env.samplers.schedules import make_schedule
 from diffusion_env.samplers.tables import ddpm, levels
 from diffusion_env.samplers.walk import sample, walk
+from tests.support import seeded
 
 COSINE = make_schedule("cosine")
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture(scope="module")
@@ -40,24 +37,24 @@ def last(states):
 
 
 def test_a_walk_yields_every_state_from_the_start(exact):
-    table, start = make_table("ddpm", COSINE, 4), torch.randn(3, 2, generator=generator())
-    states = list(walk(table, exact, start, generator(1)))
+    table, start = make_table("ddpm", COSINE, 4), torch.randn(3, 2, generator=seeded())
+    states = list(walk(table, exact, start, seeded(1)))
     assert len(states) == 5 and states[0] is start
-    draws = generator(1)
+    draws = seeded(1)
     for k in range(4):
         expected = table.law(k, states[k], exact(states[k], table.time[k]), 1).sample(draws)
         assert torch.equal(states[k + 1], expected)
 
 
 def test_a_row_without_noise_draws_none(exact):
-    draws, start = generator(1), torch.randn(3, 2, generator=generator())
+    draws, start = seeded(1), torch.randn(3, 2, generator=seeded())
     before = draws.get_state()
     for _ in walk(make_table("ddim", COSINE, 5), exact, start, draws):
         assert torch.equal(draws.get_state(), before)
     list(walk(ddpm(COSINE, [500]), exact, start, draws))  # the last row of the small variance
     assert torch.equal(draws.get_state(), before)
     list(walk(ddpm(COSINE, [500, 200]), exact, start, draws))
-    once = generator(1)
+    once = seeded(1)
     torch.randn(3, 2, generator=once)
     assert torch.equal(draws.get_state(), once.get_state())
 
@@ -65,17 +62,17 @@ def test_a_row_without_noise_draws_none(exact):
 def test_samples_are_a_function_of_the_generator_and_keep_no_graph():
     net = EpsMLP((1, 8, 8), COSINE, width=16)
     table, before = make_table("ddpm", COSINE, 3), torch.get_rng_state()
-    x = sample(table, net, 5, generator())
+    x = sample(table, net, 5, seeded())
     assert x.shape == (5, 1, 8, 8) and not x.requires_grad
-    assert torch.equal(x, sample(table, net, 5, generator()))
-    assert not torch.equal(x, sample(table, net, 5, generator(1)))
+    assert torch.equal(x, sample(table, net, 5, seeded()))
+    assert not torch.equal(x, sample(table, net, 5, seeded(1)))
     assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("num_steps", [1, 2, 5, 10, 100, 1000])
 @pytest.mark.parametrize("sampler", sorted(SAMPLERS))
 def test_every_sampler_at_any_number_of_steps_is_finite(exact, sampler, num_steps):
-    x = sample(make_table(sampler, COSINE, num_steps), exact, 64, generator())
+    x = sample(make_table(sampler, COSINE, num_steps), exact, 64, seeded())
     assert x.isfinite().all() and 0.1 < x.abs().max() < 6
     if sampler != "published_toy" and num_steps == 1000:
         assert nearest_mode(exact.means, x)[1].max() < 6 * exact.std
@@ -105,16 +102,16 @@ BOUNDS = np.array([0.09, 0.09, 0.17, 0.032])
 
 
 def test_a_thousand_exact_steps_bring_the_mixture_back(data, exact):
-    x = sample(ddpm(COSINE, levels(1000, 1000)), exact, 4_000, generator())
+    x = sample(ddpm(COSINE, levels(1000, 1000)), exact, 4_000, seeded())
     assert (np.array(mixture_errors(x, *data.mixture)) < BOUNDS).all()
-    assert (np.array(mixture_errors(data.sample(4_000, generator()), *data.mixture)) < BOUNDS).all()
+    assert (np.array(mixture_errors(data.sample(4_000, seeded()), *data.mixture)) < BOUNDS).all()
 
 
 def test_negative_controls_wrong_tables_miss_the_mixture(data, exact):
     right = ddpm(COSINE, levels(100, 1000))
 
     def errors(table):
-        return np.array(mixture_errors(sample(table, exact, 4_000, generator()), *data.mixture))
+        return np.array(mixture_errors(sample(table, exact, 4_000, seeded()), *data.mixture))
 
     late = replace(right, time=(right.time - 30).clamp(min=1))
     quiet = replace(right, std=0.8 * right.std)
@@ -127,11 +124,11 @@ def prior_penalty(data, exact):
     """By how much SW2 to the data grows when a table starts at N(0, I) instead of the true law of x_T."""
 
     def penalty(table):
-        x0, z = data.sample(8_000, generator(1)), torch.randn(8_000, 2, generator=generator(2))
+        x0, z = data.sample(8_000, seeded(1)), torch.randn(8_000, 2, generator=seeded(2))
         true_start = math.sqrt(table.start) * x0 + math.sqrt(1 - table.start) * z
-        reference = data.sample(8_000, generator(3), held_out=True)
+        reference = data.sample(8_000, seeded(3), held_out=True)
         wrong, right = (
-            sliced_wasserstein(last(walk(table, exact, start, generator(4))), reference, generator(5))
+            sliced_wasserstein(last(walk(table, exact, start, seeded(4))), reference, seeded(5))
             for start in (z, true_start)
         )
         return wrong - right, right
@@ -169,10 +166,10 @@ def test_prior_mismatch_in_closed_form(sampler, data_std):
 
 
 def test_fewer_exact_steps_are_worse_and_more_are_enough(data, exact):
-    reference = data.sample(4_000, generator(3), held_out=True)
+    reference = data.sample(4_000, seeded(3), held_out=True)
 
     def distance(table):
-        return sliced_wasserstein(sample(table, exact, 4_000, generator()), reference, generator(5))
+        return sliced_wasserstein(sample(table, exact, 4_000, seeded()), reference, seeded(5))
 
     one, ten, hundred = (distance(make_table("ddim", COSINE, k)) for k in (1, 10, 100))
     assert hundred < 0.05 < ten < one

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import torch
 from torch import Tensor
 
 from diffusion_env.data.dataset import Dataset
@@ -17,14 +16,11 @@ from diffusion_env.samplers.named import make_table
 from diffusion_env.samplers.schedules import make_schedule
 from diffusion_env.samplers.tables import StepTable, ddim, ddpm, levels
 from diffusion_env.samplers.walk import sample
+from tests.support import seeded
 
 NUM_POINTS = 4_000
 PATHS = {"cosine": "v_prediction", "karras": "sample", "rectified_flow": "flow"}
 """Schedule, and what a network trained on it usually predicts."""
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture(scope="module")
@@ -35,20 +31,20 @@ def data() -> Dataset:
 @pytest.fixture(scope="module")
 def distance(data: Dataset) -> Any:
     """SW2 of a sampler, or of points (N, *shape), to held-out data, network units."""
-    reference = data.sample(NUM_POINTS, generator(3), held_out=True)
+    reference = data.sample(NUM_POINTS, seeded(3), held_out=True)
 
     def measure(table: StepTable | Tensor, network: Denoiser | None = None) -> float:
         if isinstance(table, StepTable):
             assert network is not None
-            table = sample(table, network, NUM_POINTS, generator())
-        return sliced_wasserstein(table, reference, generator(5))
+            table = sample(table, network, NUM_POINTS, seeded())
+        return sliced_wasserstein(table, reference, seeded(5))
 
     return measure
 
 
 @pytest.fixture(scope="module")
 def floor(data: Dataset, distance: Any) -> float:
-    return max(distance(data.sample(NUM_POINTS, generator(seed))) for seed in (10, 11, 12))
+    return max(distance(data.sample(NUM_POINTS, seeded(seed))) for seed in (10, 11, 12))
 
 
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim"])
@@ -81,5 +77,5 @@ def test_few_steps_are_finite(path: str, sampler: str, path_network: Any, data: 
     assert data.mixture is not None
     network = path_network(*data.mixture, make_schedule(path), PATHS[path])
     for num_steps in (*range(1, 21), 1000):
-        x = sample(make_table(sampler, make_schedule(path), num_steps), network, 16, generator())
+        x = sample(make_table(sampler, make_schedule(path), num_steps), network, 16, seeded())
         assert x.isfinite().all() and x.abs().max() < 6

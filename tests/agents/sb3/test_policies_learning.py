@@ -5,21 +5,16 @@ from typing import Any
 
 import torch
 from stable_baselines3 import PPO
-from torch import Tensor
 
 from agents.sb3.policies import DenoisingActorCriticPolicy, denoising_policy_kwargs
 from agents.sb3.samplers import sb3_sampler
 from agents.sb3.vec_env import DDPMShortcutVecEnv
 from diffusion_env.evaluation.metrics import sliced_wasserstein
 from diffusion_env.samplers.walk import sample
+from tests.support import nearness
 
 MakeEnv = Callable[..., DDPMShortcutVecEnv]
 NUM_ENVS, NUM_STEPS = 64, 3
-
-
-def nearness(x: Tensor) -> Tensor:
-    """Minus the distance to the centre of the data; data units are network units here."""
-    return -(x - x.new_tensor([1.0, -0.5])).norm(dim=-1)
 
 
 def trained_reward(make_env: MakeEnv, critic: Any, learning_rate: float) -> tuple[float, float]:
