@@ -43,9 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = parse(arguments)
         run = import_module(f"agents.commands.{type(options).__name__.lower()}").run
         run(options, shlex.join(["ddpm-shortcut", *arguments]))
-    except KeyboardInterrupt:
-        print("\nInterrupted.", file=sys.stderr)
-        return INTERRUPTED
+    except KeyboardInterrupt as error:
+        print(f"\n{error or 'Interrupted.'}", file=sys.stderr)
+        return int(getattr(error, "exit_code", INTERRUPTED))
     except Exception as error:
         if not _is_bad_input(error):
             raise

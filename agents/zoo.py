@@ -20,7 +20,7 @@ from agents.algorithms.entry import OwnEntry
 from agents.algorithms.presets import AGENTS, PRESETS
 from agents.core.algorithm import Changes, Entry
 from agents.core.ipm_agent import IPMAgent
-from agents.runs.callbacks import CHECKPOINT
+from agents.core.persistence import checkpoint_at
 from agents.runs.function import FunctionEntry
 from agents.runs.untouched import Untouched
 from agents.sb3.entry import SB3Entry
@@ -70,7 +70,7 @@ def load_agent(
 
     Raises CheckpointError for a file that holds no algorithm, or one that is not known here.
     """
-    path = Path(path) / CHECKPOINT if Path(path).is_dir() else path
+    path = checkpoint_at(path)
     name = load_object(path, "agent")[1].name
     if name in NAMES:
         return find(name).load(path, str(device), env_kwargs, tensorboard_log)

@@ -200,5 +200,5 @@ def describe(annotation: Any) -> str:
 
 
 def _short(value: Any) -> str:
-    shown = repr(value)
+    shown = " ".join(repr(value).split())  # in one line
     return shown if len(shown) <= 100 else f"{shown[:100]}... ({type(value).__name__})"

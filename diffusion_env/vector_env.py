@@ -289,11 +289,11 @@ class DDPMShortcutVectorEnv(ProcessViews, VectorEnv[Any, Any, Any]):
 
 def _objects(observation: Observation, finished: Mask) -> NDArray[np.object_]:
     """An object array (n,) of single observations where ``finished`` (n,), None elsewhere, as Gymnasium's vectors."""
-    objects = np.full(len(finished), None, dtype=object)
     if isinstance(observation, dict):
-        for i in np.flatnonzero(finished):
-            objects[i] = {key: values[i] for key, values in observation.items()}
+        x, step = observation["x"][finished], observation["step"][finished]
+        single: list[Any] = [{"x": x_i, "step": step_i} for x_i, step_i in zip(x, step, strict=True)]
     else:
-        for i in np.flatnonzero(finished):
-            objects[i] = observation[i]
+        single = list(observation[finished])
+    objects = np.full(len(finished), None, dtype=object)
+    objects[finished] = np.fromiter(single, object, len(single))
     return objects

@@ -127,6 +127,12 @@ def policy_loss(agent: IPMAgent, batch: Trajectories, advantage: Tensor | None, 
     return agent.with_kl((loss, metrics), law, t.x, t.k)
 
 
+def diagnostics(agent: IPMAgent) -> dict[str, float]:
+    """As `IPMAgent.diagnostics`; with the clipped surrogate its clip_range too."""
+    clip = {"train/clip_range": options(agent).clip_range} if options(agent).surrogate == "clip" else {}
+    return {**IPMAgent.diagnostics(agent), **clip}
+
+
 def score_function_loss(log_prob: Tensor, advantage: Tensor) -> Loss:
     """- mean[A log p], whose gradient is the policy gradient (Fan & Lee 2023, theorem 4.1 and algorithm 1, line 12).
 
@@ -181,6 +187,7 @@ def score_function(cls: Agent) -> Agent:
         "start": start,
         "advantages": step_advantages,
         "policy_loss": policy_loss,
+        "diagnostics": diagnostics,
     }
     for name, joint in joints.items():
         setattr(cls, name, joint)

@@ -17,10 +17,13 @@ from stable_baselines3.common.callbacks import BaseCallback
 from agents.commands.options import Demo
 from agents.core.algorithm import Algorithm
 from agents.core.persistence import versions
-from agents.runs.callbacks import Checkpoint, SamplerEvaluation, SamplerProgressBar
+from agents.runs.callbacks import Checkpoint, SamplerEvaluation, SamplerProgressBar, StopOnSignal
 from agents.runs.figures import AFTER, BEFORE, DATA, Curve, Panel, Points, curve_figure, samples_figure, save
-from agents.runs.folder import TIMESTEPS, RunFolder, set_aside
+from agents.runs.folder import RunFolder, set_aside
+from agents.runs.logs import TIMESTEPS
+from agents.runs.processes import Children, follow_parent
 from agents.runs.report import Row, format_table, row_name, short, trained_row, untouched_rows
+from agents.runs.signals import StopRequest, handled
 from agents.zoo import find
 from diffusion_env.checkpoints import write_json
 
@@ -43,7 +46,8 @@ def run(options: Demo, command: str) -> None:
         if older is not None:
             print(f"The demo before this one is now in {older}.")
         before = _pictured(algorithm)
-        evaluation = _train(algorithm, options, folder)
+        with folder.locked():
+            evaluation = _train(algorithm, options, folder)
         print("Measuring the trained sampler and waiting for the untouched ones ...")
         ours = trained_row(algorithm, options.evaluation)
         others, floor = untouched_result()
@@ -57,10 +61,16 @@ def run(options: Demo, command: str) -> None:
 def _train(algorithm: Algorithm, options: Demo, folder: RunFolder) -> SamplerEvaluation:
     iteration = algorithm.iteration_timesteps
     evaluation = SamplerEvaluation(options.measure_every * iteration, options.evaluation.num_samples)
-    callbacks: list[BaseCallback] = [evaluation, Checkpoint(folder.path, CHECKPOINT_EVERY * iteration)]
+    checkpoint = Checkpoint(folder.path, CHECKPOINT_EVERY * iteration)
     algorithm.set_logger(folder.logger())
     print(f"Training {algorithm.name} with {options.task.num_steps} steps on {algorithm.dataset.name} ...")
-    algorithm.learn(options.total_timesteps, callbacks + [SamplerProgressBar(evaluation)] * options.progress_bar)
+    how = (
+        f"The demo does not go on; measure the sampler so far: ddpm-shortcut evaluate --checkpoint {folder.path}, or "
+        f"train it on: agents.load_agent({str(folder.path)!r}).resume()."
+    )
+    with handled(StopRequest(how)) as request:
+        callbacks: list[BaseCallback] = [evaluation, checkpoint, StopOnSignal(request, checkpoint)]
+        algorithm.learn(options.total_timesteps, callbacks + [SamplerProgressBar(evaluation)] * options.progress_bar)
     algorithm.logger.close()
     return evaluation
 
@@ -76,8 +86,14 @@ def untouched(options: Demo) -> Iterator[Untouched]:
         yield lambda: untouched_rows(*arguments)
         return
     # Spawned, not forked: a fork of a process in which torch has worked can hang.
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        yield pool.submit(untouched_rows, *arguments).result
+    context = multiprocessing.get_context("spawn")
+    children = Children()
+    with ProcessPoolExecutor(1, context, follow_parent) as pool:
+        try:
+            yield pool.submit(untouched_rows, *arguments).result
+        except BaseException:
+            children.kill()  # or the end of this block would wait for its measurement
+            raise
 
 
 def _pictured(algorithm: Algorithm) -> Points:

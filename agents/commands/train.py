@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+import shlex
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +16,14 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.commands.options import Train, default_algorithm
 from agents.core.algorithm import Algorithm
+from agents.core.persistence import versions
 from agents.core.task import Task
-from agents.runs.callbacks import Checkpoint, SamplerEvaluation, SamplerProgressBar
-from agents.runs.folder import RunFolder, located, next_folder
-from agents.zoo import NAMES, find, load_agent
+from agents.runs.callbacks import Checkpoint, SamplerEvaluation, SamplerProgressBar, StopOnSignal
+from agents.runs.folder import CONFIG, RunFolder, located, next_folder
+from agents.runs.signals import StopRequest, handled
+from agents.zoo import NAMES, find
 from diffusion_env.assembly import usable_device
+from diffusion_env.fields import from_json
 
 
 def run(options: Train, command: str) -> None:
@@ -24,17 +32,30 @@ def run(options: Train, command: str) -> None:
     if options.resume is not None:
         resume(options)
         return
-    entry, changes = find(options.algo), options.changes
+    entry = find(options.algo)
     options = replace(options, task=located(options.task))
-    algorithm = entry.make(options.task, options.seed, changes)
+    algorithm = entry.make(options.task, options.seed, options.changes)
     output = options.output or next_folder("runs", f"{entry.name}-{algorithm.dataset.name}-{options.task.num_steps}")
     folder = RunFolder.create(output, run_config(options, command))
+    with folder.locked():
+        shown = "\n".join(f"{name:>24} = {value!r}" for name, value in entry.settings(options.changes).items())
+        print(f"{shown}\nWriting {folder.path}; watch it with: tensorboard --logdir {folder.path}")
+        _begin(options, algorithm, folder)
+
+
+def _begin(options: Train, algorithm: Algorithm, folder: RunFolder) -> None:
+    """Train from the beginning."""
     algorithm.set_logger(folder.logger())
-    shown = "\n".join(f"{name:>24} = {value!r}" for name, value in entry.settings(changes).items())
-    print(f"{shown}\nWriting {folder.path}; watch it with: tensorboard --logdir {folder.path}")
     evaluation = watched(options, algorithm)
-    algorithm.learn(options.total_timesteps, callbacks(options, folder, algorithm, evaluation), options.log_interval)
+    with handled(StopRequest(_how_to_go_on(options, folder))) as request:
+        watching = callbacks(options, folder, algorithm, evaluation, request)
+        algorithm.learn(options.total_timesteps, watching, options.log_interval)
     _report(folder, evaluation)
+
+
+def _how_to_go_on(options: Train, folder: RunFolder) -> str:
+    own = "" if options.algo in NAMES else f" --algo {shlex.quote(options.algo)}"
+    return f"Go on with: ddpm-shortcut train --resume {shlex.quote(str(folder.path))}{own}"
 
 
 def resume(options: Train) -> None:
@@ -54,13 +75,59 @@ def resume(options: Train) -> None:
             f"that code, name it in this call: --algo {recorded.algo}"
         )
     torch.set_num_threads(recorded.threads)
-    given = () if recorded.algo in NAMES else (options.algo,)
-    algorithm: Algorithm = load_agent(folder.checkpoint, usable_device(recorded.task.device), given)
-    algorithm.set_logger(folder.logger(algorithm.num_timesteps))
-    print(f"Continuing {folder.path} at {algorithm.num_timesteps:,} environment steps.")
-    evaluation = watched(recorded, algorithm)
-    algorithm.resume(callbacks(recorded, folder, algorithm, evaluation), recorded.log_interval)
-    _report(folder, evaluation)
+    entry = find(recorded.algo)
+    with folder.locked(), shown_warnings():
+        if changes := changed_versions(folder.config.get("versions")):
+            warnings.warn(f"{folder.path} was begun with other versions: {changes}.", stacklevel=2)
+        if not folder.checkpoint.exists():
+            print(f"{folder.path} was ended before its first checkpoint: it begins again, with its own options.")
+            _begin(recorded, entry.make(recorded.task, recorded.seed, recorded.changes), folder)
+            return
+        algorithm = entry.load(folder.checkpoint, str(usable_device(recorded.task.device)), None, None)
+        compare_options(recorded, algorithm, folder)
+        algorithm.set_logger(folder.logger(algorithm.num_timesteps, algorithm.logged))
+        print(f"Continuing {folder.path} at {algorithm.num_timesteps:,} environment steps.")
+        evaluation = watched(recorded, algorithm)
+        with handled(StopRequest(_how_to_go_on(recorded, folder))) as request:
+            algorithm.resume(callbacks(recorded, folder, algorithm, evaluation, request), recorded.log_interval)
+        _report(folder, evaluation)
+
+
+@contextmanager
+def shown_warnings() -> Iterator[None]:
+    """Print each warning as a sentence on stderr, without the line of code that it came from."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = lambda message, *where, **more: print(f"Warning: {message}", file=sys.stderr)
+        yield
+
+
+def changed_versions(recorded: Any) -> str:
+    """Libraries whose version is not the ``recorded`` one, "torch 2.0 (now 2.1)"; "" for none."""
+    before, now = recorded if isinstance(recorded, dict) else {}, versions()
+    return ", ".join(
+        f"{name} {before[name]} (now {now[name]})" for name in now if before.get(name, now[name]) != now[name]
+    )
+
+
+def compare_options(recorded: Train, algorithm: Algorithm, folder: RunFolder) -> None:
+    """Warn where config.json says something else than the checkpoint, whose options count."""
+    saved, wanted = algorithm.task, recorded.task
+    different = [
+        f.name for f in fields(Task) if f.name != "device" and getattr(saved, f.name) != getattr(wanted, f.name)
+    ]
+    config = getattr(algorithm, "config", None)
+    if config is not None:
+        asked = find(recorded.algo).settings(recorded.changes)
+        different += [name for name, value in asdict(config).items() if asked.get(name, value) != value]
+    if algorithm.seed != recorded.seed:
+        different.append("seed")
+    if different:
+        warnings.warn(
+            f"{folder.path / CONFIG} and the checkpoint differ in {different}. The run goes on with the checkpoint's "
+            "values; to train with others, start a new run.",
+            stacklevel=2,
+        )
 
 
 def run_config(options: Train, command: str) -> dict[str, Any]:
@@ -76,10 +143,10 @@ def recorded_options(folder: RunFolder) -> Train:
     """
     try:
         recorded = dict(folder.config["options"])
-        own = {"task": Task.from_json(recorded["task"]), "set": tuple(recorded["set"]), "resume": None}
-        algorithm = _as_flags(recorded["algo"], recorded["algorithm"])
-        return Train(**recorded | own | {"algorithm": algorithm})
-    except (KeyError, TypeError) as error:
+        own = {"task": from_json(Task, recorded["task"], "its task"), "set": recorded["set"], "resume": None}
+        algorithm = _as_flags(str(recorded["algo"]), recorded["algorithm"])
+        return from_json(Train, recorded | own | {"algorithm": algorithm}, "its options")
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{folder.path / 'config.json'} does not hold the options of `ddpm-shortcut train` ({error}), so this run "
             "cannot be continued from the command line; `agents.load_agent` can still read its checkpoint."
@@ -89,7 +156,7 @@ def recorded_options(folder: RunFolder) -> Train:
 def _as_flags(algo: str, recorded: dict[str, Any]) -> Any:
     """The typed options of an own algorithm, which the checkpoint holds for any other."""
     default = default_algorithm(algo) if algo in NAMES else None
-    return recorded if default is None else type(default)(**recorded)
+    return recorded if default is None else from_json(type(default), recorded, f"the options of {algo}")
 
 
 def watched(options: Train, algorithm: Algorithm) -> SamplerEvaluation:
@@ -98,11 +165,12 @@ def watched(options: Train, algorithm: Algorithm) -> SamplerEvaluation:
 
 
 def callbacks(
-    options: Train, folder: RunFolder, algorithm: Algorithm, evaluation: SamplerEvaluation
+    options: Train, folder: RunFolder, algorithm: Algorithm, evaluation: SamplerEvaluation, request: StopRequest
 ) -> list[BaseCallback]:
-    """Measurements before checkpoints (see `agents.runs.callbacks`), then the bar that shows them."""
+    """Measurements before checkpoints (see `agents.runs.callbacks`), the end on a signal, the bar that shows SW2."""
     checkpoint = Checkpoint(folder.path, options.checkpoint_every * algorithm.iteration_timesteps)
-    return [evaluation, checkpoint, *[SamplerProgressBar(evaluation)] * options.progress_bar]
+    bar = [SamplerProgressBar(evaluation)] * options.progress_bar
+    return [evaluation, checkpoint, StopOnSignal(request, checkpoint), *bar]
 
 
 def _report(folder: RunFolder, evaluation: SamplerEvaluation) -> None:

@@ -11,7 +11,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 from torch import Tensor
 
-from agents.core.learning import MaybeCallback
+from agents.core.learning import MaybeCallback, listed
 from agents.core.spaces import Space
 from agents.core.task import Task
 from diffusion_env.config import EvaluationConfig
@@ -48,6 +48,10 @@ class Algorithm(Protocol):
     @property
     def num_timesteps(self) -> int:
         """Environment steps done."""
+
+    @property
+    def logged(self) -> Mapping[str, Any] | None:
+        """`agents.core.logs.log_state` of the present logger; before there is one, of the file that was loaded."""
 
     @property
     def iteration_timesteps(self) -> int:
@@ -142,7 +146,7 @@ class AlgorithmCallback(BaseCallback):
 
 def bound(callback: MaybeCallback, algorithm: Algorithm) -> list[BaseCallback]:
     """The callbacks as a list, those that watch an algorithm bound to this one."""
-    callbacks = [callback] if isinstance(callback, BaseCallback) else list(callback or [])
+    callbacks = listed(callback)
     for one in callbacks:
         if isinstance(one, AlgorithmCallback):
             one.bind(algorithm)

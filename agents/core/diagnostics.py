@@ -9,6 +9,7 @@ from agents.core.losses import mean_difference_z
 from agents.core.policy import DenoisingPolicy, all_steps
 from diffusion_env.critics import Critic
 from diffusion_env.data.dataset import Dataset
+from diffusion_env.samplers.law import GaussianStep
 from diffusion_env.seeds import stream
 
 HELD_OUT = 1024
@@ -30,6 +31,21 @@ def kl_to_pretrained(policy: DenoisingPolicy, pretrained: DenoisingPolicy, xs: T
     policy.num_evaluations, pretrained.num_evaluations = counted  # a measurement is not training
     per_step = {f"kl_to_pretrained/step_{step:04d}": value for step, value in enumerate(kl.tolist())}
     return {**per_step, "train/kl_to_pretrained": float(kl.sum())}
+
+
+@torch.no_grad()
+def exploration(policy: DenoisingPolicy) -> dict[str, float]:
+    """Mean std of the steps, network units, and minus their mean entropy in nats, under stable-baselines3's names.
+
+    No entropy where a step has no noise.
+    """
+    std = policy.sampling_table.std
+    found = {"train/std": float(std.mean())}
+    if not policy.noiseless_steps:
+        mean = torch.zeros(len(std), *policy.shape, device=std.device)
+        law = GaussianStep(mean, std.reshape(-1, *[1] * len(policy.shape)), len(policy.shape))
+        found["train/entropy_loss"] = -float(law.entropy().mean())
+    return found
 
 
 @torch.no_grad()

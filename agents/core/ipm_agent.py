@@ -12,9 +12,10 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Mapping
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
@@ -26,8 +27,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from agents.core import learning, persistence
 from agents.core.config import AgentConfig, checked_config
-from agents.core.diagnostics import critic_diagnostics, kl_to_pretrained, weights_without_gradient
+from agents.core.diagnostics import critic_diagnostics, exploration, kl_to_pretrained, weights_without_gradient
 from agents.core.learning import MaybeCallback, StopTraining
+from agents.core.logs import log_state
 from agents.core.losses import Loss, Metrics, value_loss
 from agents.core.optimization import decayed, descend, refuse_non_finite, set_learning_rate
 from agents.core.policy import DenoisingPolicy, all_steps
@@ -120,7 +122,11 @@ class IPMAgent:
         self.newest: Trajectories | None = None
         self.sanity = SanityChecks()
         self.callbacks: BaseCallback = CallbackList([])
+        self.metrics: learning.Metrics | None = None  # of the newest iteration of this ``learn``
+        self.began = 0.0, 0  # when ``learn`` did: perf_counter's seconds, and environment steps
         self._logger: Logger | None = None
+        self._log_name: str | None = None  # of the run that ``learn`` numbered; None for a logger of the user
+        self.loaded_log: Mapping[str, Any] | None = log_state(None)
         self.build(stream(self.seed, "weights"))
 
     def build(self, generator: torch.Generator) -> None:
@@ -281,7 +287,7 @@ class IPMAgent:
         loss, metrics = self.policy_loss(batch, advantage, first)
         c = self.config
         norm = descend("policy", loss, self.policy_optimizer, self.iteration, c.max_grad_norm, self.ranks)
-        return {**metrics, "grad_norm": norm}
+        return {**metrics, "loss": loss.detach(), "grad_norm": norm}
 
     def policy_loss(self, batch: Trajectories, advantage: Tensor | None, first: bool) -> Loss:
         """The loss (0-d) of one step on theta and its metrics, on the whole buffer ``batch`` of n trajectories.
@@ -366,6 +372,9 @@ class IPMAgent:
         return {
             **kl_to_pretrained(self.policy, self.reference, self.newest.xs),
             **critic_diagnostics(self.critic, self.dataset, self.newest.x0, self.seed, self.iteration),
+            **exploration(self.policy),
+            "rollout/ep_len_mean": self.policy.table.num_steps,
+            "train/n_updates": self.iteration * self.config.n_generator,
             "train/weights_without_gradient": weights_without_gradient(self.policy_optimizer),
             "time/network_evaluations": self.network_evaluations,
         }
@@ -376,7 +385,7 @@ class IPMAgent:
         self,
         total_timesteps: int,
         callback: MaybeCallback = None,
-        log_interval: int = 10,
+        log_interval: int | None = 10,
         tb_log_name: str | None = None,
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
@@ -384,14 +393,19 @@ class IPMAgent:
         """Train until ``total_timesteps`` environment steps (num_envs * K a rollout) are done.
 
         Arguments as in stable-baselines3: with ``reset_num_timesteps=False`` the steps are added to those done, and
-        the learning rate follows the whole. ``log_interval`` counts iterations. A value that is not finite stops the
-        run with FloatingPointError, which names it, and saves the state beside the logs. A run that was stopped inside
-        an episode goes on with new episodes.
+        the learning rate follows the whole. ``callback``: none, one or a list, each an object or a plain function
+        ``(locals, globals) -> bool``. ``log_interval`` counts iterations; None leaves it to callbacks. Each call starts
+        a new numbered log folder ``tb_log_name``_N, unless it adds to the steps done under the same name. A value that
+        is not finite stops the run with FloatingPointError, which names it, and saves the state beside the logs. A run
+        that was stopped inside an episode goes on with new episodes.
         """
         learning.prepare(self, total_timesteps, callback, reset_num_timesteps, progress_bar)
-        if self._logger is None:
-            name = tb_log_name or type(self).__name__
+        name = tb_log_name or self._log_name or type(self).__name__
+        if self._logger is None or (self._log_name is not None and (reset_num_timesteps or name != self._log_name)):
+            if self._logger is not None:
+                self._logger.close()
             self.set_logger(learning.new_logger(self.tensorboard_log, name, self.ranks))
+            self._log_name = name
         learning.run(self, log_interval)
         return self
 
@@ -449,13 +463,18 @@ class IPMAgent:
         env_kwargs: Mapping[str, Any] | None = None,
         tensorboard_log: str | Path | None = None,
         device: str | torch.device = "cpu",
+        num_envs: int | None = None,
+        **changes: Any,
     ) -> Self:
-        """The agent that ``save`` wrote, ready to sample or to go on learning exactly where it was.
+        """The agent that ``save`` wrote to ``path``, ready to sample or to go on learning exactly where it was.
 
+        ``path`` may be the folder of a run.
         ``env_kwargs`` replaces keywords; those that were objects (a Dataset, a Critic) must be given again.
-        Raises CheckpointError for a file that is not such an agent.
+        ``num_envs``: another B, with which the episodes begin anew. ``changes``: fields of the configuration by name,
+        such as learning_rate=1e-4. Raises CheckpointError for a file that is not such an agent, or that the changes do
+        not fit (those of a network's size); ValueError for a name that is no field, which lists them.
         """
-        return persistence.load_agent(cls, path, env_kwargs, tensorboard_log, device)
+        return persistence.load_agent(cls, path, env_kwargs, tensorboard_log, device, num_envs, changes)
 
     # --- what stable-baselines3's callbacks look for -------------------------------------------------------------
 
@@ -468,7 +487,28 @@ class IPMAgent:
 
     def set_logger(self, logger: Logger) -> None:
         """Log to ``logger`` (see stable_baselines3.common.logger.configure) from now on."""
-        self._logger = logger
+        self._logger, self._log_name = logger, None
+
+    @property
+    def logged(self) -> Mapping[str, Any] | None:
+        """`agents.core.logs.log_state` of the present logger; before there is one, of the file that was loaded."""
+        return self.loaded_log if self._logger is None else log_state(self._logger)
+
+    def dump_logs(self) -> None:
+        """Write a line of metrics now (LogEveryNTimesteps asks)."""
+        learning.log(self)
+
+    gamma = 1.0
+    """Rewards are not discounted."""
+
+    if not TYPE_CHECKING:  # the type checker knows the fields of ``config``
+
+        def __getattr__(self, name: str) -> Any:
+            """A field of ``config``: models of stable-baselines3 have their hyper-parameters as attributes."""
+            config = vars(self).get("config")
+            if config is None or name not in (f.name for f in fields(config)):
+                raise AttributeError(f"{type(self).__name__} has no attribute {name!r}, and its config no such field.")
+            return getattr(config, name)
 
     def get_env(self) -> DDPMShortcutVectorEnv:
         """The training environments."""
@@ -478,10 +518,10 @@ class IPMAgent:
         """None: observations and rewards are never normalised (EvalCallback asks)."""
         return None
 
-    def on_step(self, ended: bool) -> bool:
+    def on_step(self, ended: bool, reward: Tensor) -> bool:
         """Called after each step of the environments, all of whose episodes ``ended`` or none; False to stop."""
         self.num_timesteps += self.num_envs
-        self.callbacks.update_locals({"dones": np.full(self.num_envs, ended)})  # StopTrainingOnMaxEpisodes counts them
+        self.callbacks.update_locals(learning.step_locals(ended, reward, self.policy.table.num_steps))
         return self.ranks.agree(self.callbacks.on_step())
 
     def restart(self) -> None:

@@ -7,12 +7,13 @@ Callbacks, logger and progress bar are stable-baselines3's and used as they are.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
 import torch
-from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ProgressBarCallback
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback, ProgressBarCallback
 from stable_baselines3.common.logger import Logger, configure
 from stable_baselines3.common.utils import get_latest_run_id
 from torch import Tensor
@@ -20,7 +21,9 @@ from torch import Tensor
 from agents.core.ranks import Ranks
 from agents.core.sanity import SanityChecks
 
-MaybeCallback = BaseCallback | Sequence[BaseCallback] | None
+FunctionCallback = Callable[[dict[str, Any], dict[str, Any]], bool]
+"""(locals, globals) -> whether to go on, after each step of the environments."""
+MaybeCallback = BaseCallback | FunctionCallback | Sequence[BaseCallback | FunctionCallback] | None
 Metrics = Mapping[str, float | Tensor]
 
 
@@ -38,6 +41,8 @@ class Learner(Protocol):
     callbacks: BaseCallback
     sanity: SanityChecks
     ranks: Ranks
+    metrics: Metrics | None
+    began: tuple[float, int]
 
     @property
     def logger(self) -> Logger:
@@ -56,6 +61,12 @@ class Learner(Protocol):
         """Write everything a resume needs."""
 
 
+def listed(callback: MaybeCallback) -> list[BaseCallback]:
+    """The callbacks as stable-baselines3 has them: none, one or several, each an object or a plain function."""
+    given = list(callback) if isinstance(callback, Sequence) else [] if callback is None else [callback]
+    return [one if isinstance(one, BaseCallback) else ConvertCallback(one) for one in given]
+
+
 def prepare(
     agent: Learner,
     total_timesteps: int,
@@ -70,38 +81,46 @@ def prepare(
         agent.num_timesteps = agent.iteration = 0
     agent.total_timesteps = agent.num_timesteps + total_timesteps
     agent.restart()
-    callbacks = [callback] if isinstance(callback, BaseCallback) else list(callback or [])
-    agent.callbacks = CallbackList(callbacks + [ProgressBarCallback()] * progress_bar)
+    agent.callbacks = CallbackList(listed(callback) + [ProgressBarCallback()] * progress_bar)
     agent.callbacks.init_callback(agent)  # type: ignore[arg-type]  # an agent has what callbacks use of a BaseAlgorithm
 
 
-def run(agent: Learner, log_interval: int) -> None:
-    """Iterate until ``total_timesteps`` are done or a callback stops; log every ``log_interval`` iterations."""
+def run(agent: Learner, log_interval: int | None) -> None:
+    """Iterate until ``total_timesteps`` are done or a callback stops; log every ``log_interval`` iterations.
+
+    None leaves logging to callbacks (`log`).
+    """
     agent.callbacks.on_training_start({"self": agent, "total_timesteps": agent.total_timesteps}, globals())
-    started, first = time.perf_counter(), agent.num_timesteps
+    agent.began, agent.metrics = (time.perf_counter(), agent.num_timesteps), None
     try:
         while agent.num_timesteps < agent.total_timesteps:
             agent.callbacks.on_rollout_start()
             try:
-                metrics = agent.iterate()
+                agent.metrics = agent.iterate()
             except FloatingPointError as error:
                 raise FloatingPointError(f"{error} {_save_stopped(agent)}") from error
             agent.iteration += 1
             agent.callbacks.on_rollout_end()
-            if agent.iteration % log_interval == 0:
-                log(agent, metrics, fps=(agent.num_timesteps - first) / (time.perf_counter() - started))
+            if log_interval is not None and agent.iteration % log_interval == 0:
+                log(agent)
     except StopTraining:
         pass
     finally:
         agent.callbacks.on_training_end()
 
 
-def log(agent: Learner, metrics: Metrics, fps: float) -> None:
-    """Write one line: ``metrics`` and diagnostics as means over the ranks, the checks on them, ``fps`` and counters."""
-    found = {key: float(value) for key, value in {**metrics, **agent.diagnostics()}.items()}
-    means = agent.ranks.mean(torch.tensor(list(found.values()), dtype=torch.float64)).tolist()
-    everything = dict(zip(found, means, strict=True)) | {"time/fps": int(fps), "time/iterations": agent.iteration}
+def log(agent: Learner) -> None:
+    """Write one line: the newest metrics and diagnostics as means over the ranks, the checks on them, and counters.
+
+    Before the end of the first iteration there are counters alone.
+    """
+    found = {} if agent.metrics is None else {**agent.metrics, **agent.diagnostics()}
+    numbers = torch.tensor([float(value) for value in found.values()], dtype=torch.float64)
+    everything = dict(zip(found, agent.ranks.mean(numbers).tolist(), strict=True))
     everything |= agent.sanity(everything, agent.iteration)
+    seconds, done = time.perf_counter() - agent.began[0], agent.num_timesteps - agent.began[1]
+    everything |= {"time/fps": int(done / seconds), "time/time_elapsed": int(seconds)}
+    everything["time/iterations"] = agent.iteration
     for key, value in everything.items():
         agent.logger.record(key, float(value))
     agent.logger.record("time/total_timesteps", agent.num_timesteps)
@@ -117,6 +136,20 @@ def new_logger(folder: str | Path | None, run_name: str, ranks: Ranks) -> Logger
         return Logger(folder=None, output_formats=[])
     number = get_latest_run_id(str(folder), run_name) + 1
     return configure(str(Path(folder) / f"{run_name}_{number}"), ["tensorboard", "json"])
+
+
+def step_locals(ended: bool, reward: Tensor, num_steps: int) -> dict[str, Any]:
+    """What stable-baselines3's callbacks find in ``locals`` after a step of all environments, with ``reward`` (B,).
+
+    All episodes of ``num_steps`` steps end together; until then every reward is 0.
+    """
+    dones, infos = np.full(len(reward), ended), [dict[str, Any]() for _ in range(len(reward))]
+    if not ended:
+        return {"dones": dones, "rewards": np.zeros(len(reward), np.float32), "infos": infos}
+    rewards = reward.numpy(force=True)
+    for info, one in zip(infos, rewards.tolist(), strict=True):
+        info["episode"] = {"r": one, "l": num_steps}
+    return {"dones": dones, "rewards": rewards, "infos": infos}
 
 
 def _save_stopped(agent: Learner) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
+import warnings
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +20,10 @@ from diffusion_env.fields import from_json
 
 A = TypeVar("A")
 
+CHECKPOINT = "checkpoint.safetensors"
+"""The newest complete state in the folder of a run."""
+DIGEST_POINTS = 4096
+
 _REPORTED = ("torch", "gymnasium", "stable-baselines3", "numpy", "scipy", "scikit-learn", "safetensors", "pot")
 
 
@@ -26,9 +32,39 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in _REPORTED}}
 
 
+def checkpoint_at(path: str | Path) -> Path:
+    """The file that is loaded for ``path``: the checkpoint in the folder of a run, or as `saved_at`."""
+    return Path(path) / CHECKPOINT if Path(path).is_dir() else saved_at(path)
+
+
+def saved_at(path: str | Path) -> Path:
+    """NAME.safetensors for NAME.zip, which stable-baselines3's callbacks save to; any other path as it is."""
+    path = Path(path)
+    return path.with_suffix(".safetensors") if path.suffix == ".zip" else path
+
+
+def data_digest(dataset: Any) -> str:
+    """What tells one set of training data from another: SHA-256 of its size, its scale and at most `DIGEST_POINTS`
+    points at equal distances in it."""
+    points = dataset.train[:: max(1, len(dataset.train) // DIGEST_POINTS)][:DIGEST_POINTS]
+    described = f"{tuple(dataset.train.shape)} {dataset.scale} {dataset.center.flatten().tolist()}"
+    return hashlib.sha256(described.encode() + points.numpy(force=True).tobytes()).hexdigest()
+
+
+def compare_data(header: Header, dataset: Any, path: str | Path) -> None:
+    """Warn where ``dataset`` is not the one that the file at ``path`` was trained on."""
+    recorded = header.extra.get("data")
+    if recorded is not None and recorded != data_digest(dataset):
+        warnings.warn(
+            f"The data set {dataset.name!r} holds other points than when {path} was saved: what is trained from here "
+            "on, and every measurement, is of the new ones.",
+            stacklevel=2,
+        )
+
+
 def save_agent(agent: Any, path: str | Path) -> Path:
     """Write ``agent`` to one file; see `agents.core.ipm_agent.IPMAgent.save`."""
-    return save_object(path, agent_header(agent), agent_state(agent))
+    return save_object(saved_at(path), agent_header(agent), agent_state(agent))
 
 
 def load_agent(
@@ -37,12 +73,16 @@ def load_agent(
     env_kwargs: Mapping[str, Any] | None,
     tensorboard_log: str | Path | None,
     device: str | torch.device,
+    num_envs: int | None = None,
+    changes: Mapping[str, Any] | None = None,
 ) -> A:
     """The agent of ``cls`` saved at ``path``; CheckpointError for a file that holds anything else.
 
-    The header names no module: the class is the one given, and nothing is imported for a file.
+    The header names no module: the class is the one given, and nothing is imported for a file. ``num_envs`` and
+    ``changes`` of the configuration replace what was saved; ValueError names what the configuration has not.
     """
     agent_class: Any = cls
+    path = checkpoint_at(path)
     state, header = load_object(path, "agent", device)
     if header.name != agent_class.name:
         raise CheckpointError(
@@ -53,6 +93,7 @@ def load_agent(
         config = from_json(agent_class.config_class, header.config, f"the configuration in {path}")
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{error} Load it with the class and the version that saved it.") from error
+    config = changed(config, changes or {})
     saved = header.extra
     if not {"env_id", "num_envs", "env_kwargs", "env_objects", "seed"} <= saved.keys():
         raise CheckpointError(f"The header of {path} has only {sorted(saved)}: no agent's `save` wrote it.")
@@ -63,10 +104,28 @@ def load_agent(
             "'module:'."
         )
     world = saved_env_kwargs(header, env_kwargs, path)
-    agent = agent_class(saved["env_id"], config, saved["num_envs"], world, saved["seed"], tensorboard_log, device)
-    restore_agent(agent, state, path)
+    wanted = saved["num_envs"] if num_envs is None else num_envs
+    agent = agent_class(saved["env_id"], config, wanted, world, saved["seed"], tensorboard_log, device)
+    if wanted != saved["num_envs"]:
+        warnings.warn(
+            f"{path} was saved with num_envs={saved['num_envs']}: with {wanted} the episodes begin anew.", stacklevel=3
+        )
+    restore_agent(agent, state, path, same_envs=wanted == saved["num_envs"], changed_config=bool(changes))
+    if "dataset" not in (env_kwargs or {}):
+        compare_data(header, agent.dataset, path)
     loaded: A = agent
     return loaded
+
+
+def changed(config: Any, changes: Mapping[str, Any]) -> Any:
+    """The configuration with ``changes`` of its fields; ValueError for a name that is none of them."""
+    names = [f.name for f in fields(config)]
+    if unknown := sorted(set(changes) - set(names)):
+        raise ValueError(
+            f"load cannot change {unknown}. Beside env_kwargs, tensorboard_log, device and num_envs it changes the "
+            f"fields of {type(config).__name__}: {sorted(names)}."
+        )
+    return replace(config, **changes)
 
 
 def agent_header(agent: Any) -> Header:
@@ -79,6 +138,7 @@ def agent_header(agent: Any) -> Header:
         "env_kwargs": kept,
         "env_objects": sorted(set(agent.env_kwargs) - set(kept)),
         "seed": agent.seed,
+        "data": data_digest(agent.dataset),
         "versions": versions(),
     }
     return Header("agent", agent.name, asdict(agent.config), extra)
@@ -94,21 +154,35 @@ def agent_state(agent: Any) -> dict[str, Any]:
         "next_start": agent.next_start,
         "generators": [generator.get_state() for generator in agent.generators],
         "counters": [agent.num_timesteps, agent.iteration, agent.total_timesteps],
+        "log": agent.logged,
     }
 
 
-def restore_agent(agent: Any, state: Any, path: str | Path) -> None:
-    """Put the ``agent_state`` read from ``path`` back; CheckpointError where it is another agent's, or no agent's."""
+def restore_agent(
+    agent: Any, state: Any, path: str | Path, same_envs: bool = True, changed_config: bool = False
+) -> None:
+    """Put the ``agent_state`` read from ``path`` back; CheckpointError where it is another agent's, or no agent's.
+
+    Without ``same_envs`` the environments stay as they are and begin new episodes; with ``changed_config`` the
+    optimizers keep the agent's own settings and take the moments alone.
+    """
     try:
+        if changed_config:
+            for name, part in agent.parts.items():
+                if isinstance(part, torch.optim.Optimizer):
+                    for own, saved in zip(part.param_groups, state["algorithm"][name]["param_groups"], strict=True):
+                        saved.update({key: value for key, value in own.items() if key in saved and key != "params"})
         for name, part in agent.parts.items():
             restore_part(part, state["algorithm"][name], f"The {name} in {path}")
         agent.policy.num_evaluations, agent.reference.num_evaluations = state["algorithm"]["evaluations"]
         agent.critic.load_state_dict(state["critic"])
-        agent.envs.load_state_dict(state["envs"])
-        agent.next_start = state["next_start"]
+        if same_envs:
+            agent.envs.load_state_dict(state["envs"])
+        agent.next_start = state["next_start"] if same_envs else None
         for generator, saved in zip(agent.generators, state["generators"], strict=True):
             generator.set_state(saved.cpu())
         agent.num_timesteps, agent.iteration, agent.total_timesteps = state["counters"]
+        agent.loaded_log = state.get("log")  # files of older versions have none
     except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{path} does not fit this agent ({error}). It was saved with another data shape, number of steps or "

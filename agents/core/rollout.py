@@ -30,7 +30,12 @@ def make_envs(env_id: str, num_envs: int, env_kwargs: Mapping[str, Any], device:
             "An agent scores its own Gaussian steps and acts in action_mode 'step'; received "
             f"{env_kwargs['action_mode']!r}. Leave action_mode out of env_kwargs."
         )
-    kwargs = {**env_kwargs, "array_type": "torch", "device": device, "train_critic": False}
+    if env_kwargs.get("observation", "dict") != "dict":
+        raise ValueError(
+            f"An agent reads x and step; received observation={env_kwargs['observation']!r} in env_kwargs. Leave it "
+            "out: flat observations are for algorithms that take one array."
+        )
+    kwargs = {**env_kwargs, "observation": "dict", "array_type": "torch", "device": device, "train_critic": False}
     denoiser, critic = kwargs.get("denoiser"), kwargs.get("critic")
     if isinstance(denoiser, nn.Module) and elsewhere(denoiser, device):
         kwargs["denoiser"] = copy.deepcopy(denoiser).to(device)
@@ -97,14 +102,15 @@ def collect(
     policy: DenoisingPolicy,
     x: Tensor,
     generator: torch.Generator,
-    on_step: Callable[[bool], bool],
+    on_step: Callable[[bool, Tensor], bool],
     scored: bool = True,
 ) -> tuple[Trajectories | None, Tensor]:
     """Walk all environments from their start ``x`` (B, *shape) to the end of the episode.
 
-    ``on_step(ended)`` is called after each step. ``scored``: whether log_prob is computed; ValueError where a step has
-    std 0, which has no density. Returns the trajectories and the next start (B, *shape); None instead of trajectories
-    when ``on_step`` said stop. Raises FloatingPointError when the policy's action is not finite.
+    ``on_step(ended, reward)``, reward (B,), is called after each step. ``scored``: whether log_prob is computed;
+    ValueError where a step has std 0, which has no density. Returns the trajectories and the next start (B, *shape);
+    None instead of trajectories when ``on_step`` said stop. Raises FloatingPointError when the policy's action is not
+    finite.
     """
     xs, log_probs = [x], []
     num_steps = policy.table.num_steps
@@ -112,13 +118,13 @@ def collect(
         law = policy(x, k)
         wanted = law.sample(generator)
         try:
-            observation, _, _, _, infos = envs.step(policy.action(x, wanted, k))
+            observation, reward, _, _, infos = envs.step(policy.action(x, wanted, k))
         except NonFiniteActionError as error:
             raise FloatingPointError(f"The policy's own action at step {k} was refused. {error}") from error
         x = infos["final_obs"]["x"] if "final_obs" in infos else observation["x"]
         xs.append(x)
         if scored:
             log_probs.append(law.log_prob(x))
-        if not on_step(k == num_steps - 1):
+        if not on_step(k == num_steps - 1, reward):
             return None, observation["x"]
     return Trajectories(torch.stack(xs), torch.stack(log_probs) if scored else None), observation["x"]

@@ -19,6 +19,9 @@ from stable_baselines3.common.logger import Image
 from torch import Tensor
 
 from agents.core.algorithm import AlgorithmCallback, SeededSample
+from agents.core.persistence import CHECKPOINT
+from agents.runs.logs import RunLogger
+from agents.runs.signals import StopRequest
 from diffusion_env.config import EvaluationConfig
 from diffusion_env.data.dataset import Dataset
 from diffusion_env.evaluation.metrics import off_support, sliced_wasserstein
@@ -27,7 +30,6 @@ from diffusion_env.seeds import stream
 
 CURVE_SEED = 10_000
 """Curves are measured on points of this seed; reported tables use the seeds 0, 1, 2, ... of `EvaluationConfig`."""
-CHECKPOINT = "checkpoint.safetensors"
 PICTURED = 4_000
 
 
@@ -245,9 +247,28 @@ class Checkpoint(Between):
         return late or super().due()
 
     def act(self) -> None:
-        """Write now; CheckpointError if that fails, and the file before it stays."""
+        """Write now, after the log; CheckpointError if that fails, and the file before it stays."""
+        if isinstance(self.algorithm.logger, RunLogger):
+            self.algorithm.logger.sync()
         self.algorithm.save(self.path)
         self._written = time.monotonic()
+
+
+class StopOnSignal(AlgorithmCallback):
+    """Ends the run between two iterations, after ``checkpoint`` has saved it, once a signal has asked for it.
+
+    Raises `agents.runs.signals.Interrupted`. Put it after ``checkpoint``.
+    """
+
+    def __init__(self, request: StopRequest, checkpoint: Checkpoint) -> None:
+        super().__init__()
+        self.request, self.checkpoint = request, checkpoint
+
+    def _on_rollout_start(self) -> None:
+        self.request.is_awaited = True
+        if self.request.number is not None:
+            self.checkpoint.act()
+            self.request.obey(f"saved at {self.model.num_timesteps:,} environment steps.")
 
 
 class SamplerProgressBar(ProgressBarCallback):

@@ -1,31 +1,33 @@
 """What a run leaves on disk, and who may write there.
 
 config.json              the configuration, the environment's keywords, the seed, the command, versions
-progress.json            metrics, a JSON object per line (stable-baselines3's format)
+progress.json            metrics, a JSON object per line (stable-baselines3's format); see `agents.runs.logs`
+progress.damaged.json    lines that were damaged when the run was resumed
 events.out.tfevents.*    the same for tensorboard, with pictures
 checkpoint.safetensors   the newest complete state (see `agents.runs.callbacks.Checkpoint`)
+run.lock                 while a process writes here: which one (see `agents.runs.lock`)
 """
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stable_baselines3.common.logger import JSONOutputFormat, Logger, make_output_format
-
-from agents.core.persistence import versions
+from agents.core.logs import restore_pending
+from agents.core.persistence import CHECKPOINT, versions
 from agents.core.task import Task
-from agents.runs.callbacks import CHECKPOINT
+from agents.runs.lock import LOCK, locked
+from agents.runs.logs import RunLogger, complete_lines, cut_events, cut_metrics, parsed
 from diffusion_env.checkpoints import write_json
+from diffusion_env.checkpoints.atomic import TEMPORARY
 from diffusion_env.critics.factory import CRITICS
 from diffusion_env.data.named import DATASET_NAMES
 
-CONFIG, METRICS = "config.json", "progress.json"
-TIMESTEPS = "time/total_timesteps"
+CONFIG = "config.json"
 
 
 @dataclass(frozen=True)
@@ -36,28 +38,46 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: str | Path, config: Mapping[str, Any]) -> RunFolder:
-        """A new folder holding ``config`` (JSON) and the versions; FileExistsError if anything is there already."""
+        """A folder holding ``config`` (JSON) and the versions.
+
+        Raises FileExistsError if anything is there already but a run of the same ``config`` that was killed before its
+        first checkpoint: that one begins again.
+        """
         path = Path(path)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        run = cls(path)
+        if path.exists() and (not path.is_dir() or any(map(_counts, path.iterdir()))) and not run._is_begun(config):
             raise FileExistsError(
                 f"{path} already holds a run or other files, and a run is never written over another. Choose another "
                 f"folder, continue that run with `ddpm-shortcut train --resume {path}`, or delete it first."
             )
         path.mkdir(parents=True, exist_ok=True)
         write_json(path / CONFIG, {**config, "versions": versions()})
-        return cls(path)
+        return run
 
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:
-        """The run in ``path``; FileNotFoundError if there is none with a checkpoint."""
+        """The run in ``path``, which may have no checkpoint yet; FileNotFoundError if there is none."""
         run = cls(Path(path))
-        for needed in (run.path / CONFIG, run.checkpoint):
-            if not needed.is_file():
-                raise FileNotFoundError(
-                    f"{path} is not a run that can be continued: {needed.name} is missing there. Give the folder that "
-                    f"`ddpm-shortcut train` wrote; it holds {CONFIG} and {CHECKPOINT}."
-                )
+        if not (run.path / CONFIG).is_file():
+            raise FileNotFoundError(
+                f"{path} is not a run that can be continued: {CONFIG} is missing there. Give the folder that "
+                f"`ddpm-shortcut train` wrote; it holds {CONFIG} and, from the first iteration on, {CHECKPOINT}."
+            )
         return run
+
+    def _is_begun(self, config: Mapping[str, Any]) -> bool:
+        """Whether a run with the options of ``config`` was begun here and has no checkpoint yet."""
+        if self.checkpoint.exists() or not (self.path / CONFIG).is_file():
+            return False
+        wanted = json.loads(json.dumps(dict(config)))
+        recorded = self.config
+        return all(recorded.get(key) == value for key, value in wanted.items() if key != "command")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Write here alone; RunInUse, which names the owner, where another process does."""
+        with locked(self.path):
+            yield
 
     @property
     def checkpoint(self) -> Path:
@@ -69,7 +89,9 @@ class RunFolder:
         """What ``create`` was given, and ``versions``; ValueError if the file is not JSON."""
         try:
             content: dict[str, Any] = json.loads((self.path / CONFIG).read_text(encoding="utf-8"))
-        except ValueError as error:
+            if not isinstance(content, dict):
+                raise ValueError(f"it holds a {type(content).__name__} and no dict")
+        except (ValueError, RecursionError) as error:
             raise ValueError(
                 f"{self.path / CONFIG} is damaged ({error}). Restore it; the samples are still to be had with "
                 f"`ddpm-shortcut sample --checkpoint {self.checkpoint}`."
@@ -77,29 +99,27 @@ class RunFolder:
         return content
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of progress.json; a last line cut short by a kill is left out."""
-        path = self.path / METRICS
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        """The lines of progress.json; damaged ones, and a last one that a kill cut short, are left out."""
+        return [content for content in map(parsed, complete_lines(self.path)) if content is not None]
 
-    def logger(self, num_timesteps: int = 0) -> Logger:
+    def logger(self, num_timesteps: int = 0, logged: Mapping[str, Any] | None = None) -> RunLogger:
         """Tensorboard and JSON lines in the folder, for a run that stands at ``num_timesteps``.
 
-        Lines of later steps were written after the checkpoint that is continued and will be written again.
+        What was logged after the checkpoint that is continued will be logged again and is taken out. ``logged``: what
+        the checkpoint keeps of the log (`agents.core.logs.log_state`); None goes by the steps in the lines.
         """
-        kept = [line for line in self.metrics() if line[TIMESTEPS] <= num_timesteps and num_timesteps > 0]
-        temporary = self.path / f".{METRICS}.tmp"
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        os.replace(temporary, self.path / METRICS)
-        folder = str(self.path)
-        return Logger(folder, [make_output_format("tensorboard", folder), AppendedJSON(self.path / METRICS)])
+        lines = cut_metrics(self.path, num_timesteps, None if logged is None else int(logged["lines"]))
+        cut_events(self.path, num_timesteps)
+        logger = RunLogger(self.path, num_timesteps)
+        logger.lines = lines
+        if logged is not None and num_timesteps > 0:
+            restore_pending(logger, logged)
+        return logger
 
 
-class AppendedJSON(JSONOutputFormat):
-    """stable-baselines3's JSON lines, added to what the file holds instead of over it."""
-
-    def __init__(self, path: Path) -> None:
-        self.file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed by `close`, as in the parent
+def _counts(path: Path) -> bool:
+    """Whether a file makes a folder a used one: what a killed write left and the lock do not."""
+    return path.name != LOCK and not (path.name.startswith(".") and path.name.endswith(TEMPORARY))
 
 
 def next_folder(parent: str | Path, name: str) -> Path:
@@ -111,10 +131,15 @@ def next_folder(parent: str | Path, name: str) -> Path:
 
 
 def set_aside(path: str | Path) -> Path | None:
-    """Rename the run at ``path`` to the next free ``path-N`` and return that; None if there is no run."""
+    """Rename the run at ``path`` to the next free ``path-N`` and return that; None if there is no run.
+
+    Raises RunInUse where a process writes there.
+    """
     path = Path(path)
     if not (path / CONFIG).is_file():
         return None
+    with locked(path):
+        pass
     return path.rename(next_folder(path.parent, path.name))
 
 

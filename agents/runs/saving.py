@@ -8,14 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from agents.core.algorithm import Changes, Entry
-from agents.core.persistence import versions
+from agents.core.persistence import checkpoint_at, compare_data, data_digest, versions
 from agents.core.task import Task
 from diffusion_env.checkpoints import CheckpointError, Header, load_object
+from diffusion_env.data.dataset import Dataset
 
 
-def run_header(name: str, task: Task, seed: int, changes: Mapping[str, Any]) -> Header:
-    """What the algorithm called ``name`` is made from again: task, seed, and ``changes`` of hyper-parameters, JSON."""
-    extra = {"task": task.saved(), "task_objects": task.objects, "seed": seed, "versions": versions()}
+def run_header(name: str, task: Task, seed: int, changes: Mapping[str, Any], dataset: Dataset) -> Header:
+    """What the algorithm called ``name`` is made from again: task, seed, and ``changes`` of hyper-parameters, JSON.
+
+    ``dataset``: what it is trained on, of which a digest is kept.
+    """
+    extra = {"task": task.saved(), "task_objects": task.objects, "seed": seed}
+    extra |= {"data": data_digest(dataset), "versions": versions()}
     return Header("agent", name, dict(changes), extra)
 
 
@@ -46,7 +51,12 @@ def made_and_restored(
 
     CheckpointError where the file does not fit.
     """
+    path = checkpoint_at(path)
     state, header = load_object(path, "agent")
+    if header.name != entry.name:
+        raise CheckpointError(
+            f"{path} holds {header.name!r}, but {entry.name!r} was to be loaded. Load it as what saved it."
+        )
     task = saved_task(header, env_kwargs, device, path)
     try:
         run: Any = entry.make(task, int(header.extra["seed"]), header.config, tensorboard_log)
@@ -55,4 +65,6 @@ def made_and_restored(
             f"The header of {path} does not fit {entry.name} ({error}). Give the checkpoint of a training run."
         ) from error
     run.restore(state, path)
+    if "dataset" not in (env_kwargs or {}):
+        compare_data(header, run.dataset, path)
     return run

@@ -12,6 +12,8 @@ from stable_baselines3.common.logger import Logger, configure
 from torch import Tensor
 
 from agents.core.algorithm import MaybeCallback, bound
+from agents.core.logs import log_state
+from agents.core.persistence import saved_at
 from agents.core.task import Task
 from agents.runs.saving import run_header
 from diffusion_env.assembly import reference_denoiser, usable_device
@@ -48,13 +50,19 @@ class Untouched:
                 f"The data set {self.dataset.name!r} has no shipped network. Pretrain one (`ddpm-shortcut pretrain "
                 "--dataset ... --output net.safetensors`) and give it with --denoiser."
             )
+        self._loaded_log: Mapping[str, Any] | None = log_state(None)
         self.network: Denoiser = network
         self.table: StepTable = make_table(task.sampler, network.schedule, task.num_steps).to(self.dataset.device)
         self.logger = Logger(None, []) if tensorboard_log is None else configure(str(tensorboard_log), ["tensorboard"])
 
     def set_logger(self, logger: Logger) -> None:
         """Send metrics to ``logger`` from now on."""
-        self.logger = logger
+        self.logger, self._loaded_log = logger, None
+
+    @property
+    def logged(self) -> Mapping[str, Any] | None:
+        """`agents.core.logs.log_state` of the present logger; before there is one, of the file that was loaded."""
+        return self._loaded_log or log_state(self.logger)
 
     @property
     def iteration_timesteps(self) -> int:
@@ -82,14 +90,17 @@ class Untouched:
 
     def save(self, path: str | Path) -> Path:
         """Write one safetensors file with the sampler and the counters."""
-        state = {"sampler": self.sampler_state(), "counters": [self.num_timesteps, self.total_timesteps]}
-        return save_object(path, run_header(self.name, self.task, self.seed, self.settings), state)
+        counters = [self.num_timesteps, self.total_timesteps]
+        state = {"sampler": self.sampler_state(), "counters": counters, "log": self.logged}
+        header = run_header(self.name, self.task, self.seed, self.settings, self.dataset)
+        return save_object(saved_at(path), header, state)
 
     def restore(self, state: Mapping[str, Any], path: str | Path) -> None:
         """Put back what ``save`` wrote to ``path``; CheckpointError where it does not fit."""
         try:
             self.set_sampler_state(state["sampler"])
             self.num_timesteps, self.total_timesteps = state["counters"]
+            self._loaded_log = state.get("log")
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"{path} does not fit this {self.name} ({error}). Load it with the task it was trained with."

@@ -14,6 +14,8 @@ from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 from torch import Tensor
 
 from agents.core.algorithm import MaybeCallback, bound, seeded
+from agents.core.logs import log_state
+from agents.core.persistence import saved_at
 from agents.core.task import Task
 from agents.runs.saving import run_header
 from agents.sb3.callbacks import CriticSchedule
@@ -44,6 +46,7 @@ class SB3Run:
         self.model, self.env = model, env
         self.counter = NetworkEvaluations(model)
         self._sample = sb3_sampler(model)
+        self._loaded_log: Mapping[str, Any] | None = log_state(None)
         self._random_state: Mapping[str, Any] | None = None  # of a loaded run, until it goes on
 
     @property
@@ -85,6 +88,11 @@ class SB3Run:
         """Send metrics to ``logger`` from now on."""
         self.model.set_logger(logger)
 
+    @property
+    def logged(self) -> Mapping[str, Any] | None:
+        """`agents.core.logs.log_state` of the present logger; before there is one, of the file that was loaded."""
+        return log_state(self.model.logger) if hasattr(self.model, "_logger") else self._loaded_log
+
     def learn(self, total_timesteps: int, callback: MaybeCallback = None, log_interval: int = 10) -> SB3Run:
         """Train for ``total_timesteps`` environment steps; ``log_interval`` counts iterations."""
         self.model.learn(total_timesteps, [CriticSchedule(), *bound(callback, self)], self._in_its_unit(log_interval))
@@ -123,15 +131,16 @@ class SB3Run:
         """
         counts = [self.counter.actor, self.counter.denoiser]
         random = random_state() if self._random_state is None else self._random_state
-        state = {"model": model_state(self.model, self.env), "counts": counts, "random": random}
-        return save_object(path, run_header(self.name, self.task, self.seed, self.changes), state)
+        state = {"model": model_state(self.model, self.env), "counts": counts, "random": random, "log": self.logged}
+        header = run_header(self.name, self.task, self.seed, self.changes, self.dataset)
+        return save_object(saved_at(path), header, state)
 
     def restore(self, state: Mapping[str, Any], path: str | Path) -> None:
         """Put back what ``save`` wrote to ``path``; CheckpointError where it does not fit this run."""
         try:
             restore_model(self.model, self.env, state["model"])
             self.counter.actor, self.counter.denoiser = state["counts"]
-            self._random_state = state["random"]
+            self._random_state, self._loaded_log = state["random"], state.get("log")
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"{path} does not fit this {self.name} ({error}). It was saved with another class, data shape or "

@@ -14,6 +14,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from diffusion_env import ENV_ID
+from diffusion_env.checks import START, checked_options, tensor_of
 from diffusion_env.critics import Critic
 from diffusion_env.data.dataset import Dataset
 from diffusion_env.samplers.denoiser import Denoiser
@@ -24,17 +25,21 @@ DEFAULT_NUM_ENVS = 1024
 
 Indices = int | Iterable[int] | None
 Infos = list[dict[str, Any]]
+Observation = Any  # dict of arrays, or one array
 
 
 class DDPMShortcutVecEnv(VecEnv):
     """``DDPMShortcut-v0`` for stable-baselines3's algorithms and wrappers.
 
-    Observations are dicts of arrays, ``x`` (n, *shape) float32 and ``step`` (n,) int64; rewards (n,) float32, dones
+    Observations are dicts of arrays, ``x`` (n, *shape) float32 and ``step`` (n,) int64, or with ``observation="flat"``
+    one array (n, D + 1) float32 of x and step / K; rewards (n,) float32, dones
     (n,) bool: as DummyVecEnv gives them. Infos are empty but where an episode ends: there one holds
     ``terminal_observation``, ``TimeLimit.truncated`` (False), ``episode`` (return "r" and length "l", which SB3
     averages to rollout/ep_rew_mean), ``critic_score`` and ``data_score``.
 
-    The environments share one generator, so of the seeds that `seed` returns only the first is used.
+    The environments share one generator, so of the seeds that `seed` returns only the first is used. `set_options`
+    takes one dict for all environments, or a list of n: ``{"x": start}`` with a state (*shape), in network units, is
+    where an environment starts at the next `reset`, ``{}`` one that starts at noise. Other options are refused there.
 
     Args:
         env: an environment's id, or a ready `DDPMShortcutVectorEnv` with array_type "torch" and SAME_STEP autoreset.
@@ -84,33 +89,62 @@ class DDPMShortcutVecEnv(VecEnv):
         """What an action means: "step" or "residual"."""
         return self.envs.action_mode
 
-    def reset(self) -> dict[str, NDArray[Any]]:
+    def reset(self) -> Observation:
         """Start all environments; a seed given since the last reset fixes every later draw."""
+        starts = self._starts()
         observation, _ = self.envs.reset(seed=self._seeds[0])
+        if starts is not None:
+            x, given = starts
+            observation, _ = self.envs.reset(options={"x": x, "reset_mask": given})
         self._reset_seeds()
         self._reset_options()
-        return self._observation(*_to_host([observation["x"], observation["step"]]))
+        return self._observation(*_to_host(self._parts(observation)))
+
+    def _starts(self) -> tuple[Tensor, NDArray[np.bool_]] | None:
+        """The states (n, *shape) that `set_options` gave and the environments (n,) it gave one for; None for none."""
+        wanted = [checked_options(options, ["x"]) for options in self._options]
+        given = np.array(["x" in options for options in wanted])
+        if len(wanted) != self.num_envs:
+            raise ValueError(
+                f"set_options received {len(wanted)} dicts for {self.num_envs} environments. Give one dict for all of "
+                "them, or a list with one for each."
+            )
+        if not given.any():
+            return None
+        shape, device = self.dataset.shape, self.dataset.device
+        nothing = torch.zeros(shape, device=device)
+        rows = [tensor_of(START, one["x"], shape, device) if "x" in one else nothing for one in wanted]
+        return torch.stack(rows), given
 
     def step_async(self, actions: NDArray[np.float32]) -> None:
         """Hand over the actions (n, *shape) of the next `step_wait`."""
         host = torch.from_numpy(np.ascontiguousarray(actions, np.float32))
         self._actions = host.to(self.dataset.device, non_blocking=True)
 
-    def step_wait(self) -> tuple[dict[str, NDArray[Any]], NDArray[np.float32], NDArray[np.bool_], Infos]:
+    def step_wait(self) -> tuple[Observation, NDArray[np.float32], NDArray[np.bool_], Infos]:
         """Make the step; environments that end are started anew, as SB3 expects."""
         observation, reward, terminated, _, infos = self.envs.step(self._actions)
-        parts = [observation["x"], observation["step"], reward, terminated]
+        parts = [reward, terminated]
         if "final_obs" in infos:
             scores = infos["final_info"]
-            parts += [infos["final_obs"]["x"], scores["critic_score"], scores["data_score"]]
-        x, step, rewards, dones, *final = _to_host(parts)
+            last = self._parts(infos["final_obs"])[0]
+            parts += [last, scores["critic_score"], scores["data_score"]]
+        now = self._parts(observation)
+        host = _to_host([*now, *parts])
+        rewards, dones, *final = host[len(now) :]
         ended = dones[:, 0] > 0
         end_infos: Infos = [{} for _ in range(self.num_envs)]
         if final:
             self._fill(end_infos, ended, rewards[:, 0], *final)
-        return self._observation(x, step), rewards[:, 0], ended, end_infos
+        return self._observation(*host[: len(now)]), rewards[:, 0], ended, end_infos
 
-    def _observation(self, x: NDArray[np.float32], step: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+    def _parts(self, observation: Any) -> list[Tensor]:
+        """The tensors of an observation: x and step, or the flat one."""
+        return [observation] if self.envs.observation == "flat" else [observation["x"], observation["step"]]
+
+    def _observation(self, x: NDArray[np.float32], step: NDArray[np.float32] | None = None) -> Observation:
+        if step is None:
+            return x
         return {"x": x.reshape(self.num_envs, *self.dataset.shape), "step": step[:, 0].astype(np.int64)}
 
     def _fill(
@@ -118,21 +152,29 @@ class DDPMShortcutVecEnv(VecEnv):
         infos: Infos,
         ended: NDArray[np.bool_],
         rewards: NDArray[np.float32],
-        x0: NDArray[np.float32],
+        last: NDArray[np.float32],
         critic_score: NDArray[np.float32],
         data_score: NDArray[np.float32],
     ) -> None:
         """The infos of the environments that ``ended``; only an episode's last reward is not 0."""
         num_steps = self.table.num_steps
-        samples = x0.reshape(self.num_envs, *self.dataset.shape)
+        flat = self.envs.observation == "flat"
+        samples = last if flat else last.reshape(self.num_envs, *self.dataset.shape)
         for i in np.flatnonzero(ended):
             infos[i] |= {
-                "terminal_observation": {"x": samples[i], "step": np.int64(num_steps)},
+                "terminal_observation": samples[i] if flat else {"x": samples[i], "step": np.int64(num_steps)},
                 "TimeLimit.truncated": False,
                 "episode": {"r": float(rewards[i]), "l": num_steps},
                 "critic_score": float(critic_score[i, 0]),
                 "data_score": float(data_score[i, 0]),
             }
+
+    def evaluation_copy(self, num_envs: int | None = None) -> DDPMShortcutVecEnv:
+        """Environments of the same task that share this one's critic and never train it: for an EvalCallback.
+
+        Environments made by id have a critic of their own, which is untrained. ``num_envs``: None takes this one's.
+        """
+        return DDPMShortcutVecEnv(self.envs.evaluation_copy(num_envs))
 
     def close(self) -> None:
         """Close the environments."""

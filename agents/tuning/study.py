@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from agents.core.spaces import Parameter, Range, Space
+from agents.runs.processes import follow_parent
 from agents.tuning.trials import Problem, final_sw2, trial_value, untouched_sw2
 from agents.zoo import find
 from diffusion_env.checkpoints import write_json
@@ -176,5 +177,5 @@ def workers(processes: int) -> Iterator[Executor]:
     if processes == 1:
         yield _Inline()
         return
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=follow_parent) as pool:
         yield pool

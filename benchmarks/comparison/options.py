@@ -50,6 +50,7 @@ def command(options: type[Options], main: Callable[[Options], int]) -> None:
         failed = main(tyro.cli(options))
     except (ValueError, ImportError, OSError, CheckpointError) as error:
         sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted; the same command goes on where it stopped")
+    except KeyboardInterrupt as error:
+        print(f"{error or 'interrupted'}; the same command goes on where it stopped", file=sys.stderr)
+        sys.exit(int(getattr(error, "exit_code", 130)))
     sys.exit(min(1, failed))

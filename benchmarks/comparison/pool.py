@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import signal
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.context import BaseContext
 from typing import Any, NamedTuple
+
+from agents.runs.processes import Children, follow_parent
+from agents.runs.signals import StopRequest, handled
 
 PRELOADED = [
     *(
@@ -37,18 +40,20 @@ def run_all(jobs: Sequence[Job], processes: int, on_failure: Callable[[Job, Base
     """Make all calls, ``processes`` at a time and in order, and print what each returns as it comes.
 
     One that raises, or whose process dies, is printed, handed to ``on_failure`` and does not lose the others.
-    Returns how many failed. KeyboardInterrupt, which SIGTERM raises too, lets the calls under way end and starts no
-    other. For the main thread only, which signals go to.
+    Returns how many failed. Ctrl-C, SIGTERM and SIGHUP raise `agents.runs.signals.Interrupted`: the calls under way
+    are lost, no other starts, and no process stays, however this one ends.
     """
-    context = _context()
+    context, children = _context(), Children()
     threads = ThreadPoolExecutor(processes)
-    # Killed outright, this process would leave children behind that wait for work for ever.
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        return _report_as_done({threads.submit(_alone, context, job): job for job in jobs}, on_failure)
-    finally:
-        threads.shutdown(cancel_futures=True)
-        signal.signal(signal.SIGTERM, before)
+    with handled(StopRequest("What is complete is kept")):
+        submitted = {threads.submit(_alone, context, job): job for job in jobs}
+        try:
+            return _report_as_done(submitted, on_failure)
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
+            while not all(future.done() for future in submitted):  # a thread may be about to start a process
+                children.kill()
+                time.sleep(0.05)
 
 
 def _context() -> BaseContext:
@@ -61,7 +66,7 @@ def _context() -> BaseContext:
 
 def _alone(context: BaseContext, job: Job) -> object:
     """The result of ``job`` from a pool of its own: a process that is killed breaks no other's pool."""
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
+    with ProcessPoolExecutor(1, mp_context=context, initializer=follow_parent) as pool:
         return pool.submit(job.function, *job.arguments).result()
 
 

@@ -17,6 +17,7 @@ from diffusion_env.env import DDPMShortcutEnv
 from diffusion_env.samplers.named import SAMPLERS, make_table
 from diffusion_env.samplers.schedules import make_schedule
 from diffusion_env.unseen_samples import CRITIC_BATCH
+from diffusion_env.vector_env import DDPMShortcutVectorEnv
 from tests.support import single_episode
 
 TRAINABLE = [name for name in CRITICS if name != "frozen"]
@@ -91,6 +92,68 @@ class TestArguments:
         with pytest.raises(error, match=message) as caught:
             DDPMShortcutEnv(**{"dataset": "gaussians8", **arguments})
         assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize("make", [DDPMShortcutEnv, DDPMShortcutVectorEnv])
+    @pytest.mark.parametrize(
+        ("arguments", "error", "message"),
+        [
+            *(
+                ({"dataset": wrong}, TypeError, "dataset must be a string or a path or Dataset; received")
+                for wrong in (None, ["swiss_roll"], b"swiss_roll", np.zeros((300, 2)), 3, torch.zeros(2))
+            ),
+            *(
+                ({name: wrong}, ValueError, f"{name} is an empty string. Give a name or a path")
+                for name in ("dataset", "sampler", "denoiser", "critic")
+                for wrong in ("", "  ")
+            ),
+            ({"dataset": Dataset}, TypeError, "dataset must be"),
+            ({"sampler": ["ddpm"]}, TypeError, r"sampler must be a string or StepTable; received \['ddpm'\]"),
+            ({"sampler": None}, TypeError, "sampler must be a string or StepTable; received None"),
+            ({"action_mode": ["step"]}, TypeError, r"action_mode must be one of \['step', 'residual'\]"),
+            ({"denoiser": 3}, TypeError, "denoiser must be None or a string or a path or Callable; received 3"),
+            ({"denoiser": EpsMLP}, TypeError, "denoiser must be an object, not a class; received the class EpsMLP"),
+            ({"denoiser": torch.tanh}, TypeError, "attributes .shape"),
+            ({"critic": 3}, TypeError, "critic must be a string or a path or Critic or Callable; received 3"),
+            ({"critic": None}, TypeError, "critic must be a string"),
+            ({"critic": FrozenCritic}, TypeError, "critic must be an object, not a class"),
+            ({"critic_kwargs": ["gamma"]}, TypeError, "critic_kwargs must be None or Mapping"),
+            ({"train_critic": "no"}, TypeError, "train_critic must be True or False; received 'no'"),
+            ({"train_critic": 1}, TypeError, "train_critic must be True or False"),
+            ({"observation": None}, TypeError, "observation must be one of"),
+            ({"num_steps": True}, TypeError, "num_steps must be an integer"),
+            ({"num_steps": "5"}, TypeError, "num_steps must be an integer"),
+            ({"num_steps": 5.0}, ValueError, "num_steps must be an integer .*received 5.0"),
+            ({"num_steps": np.array(5)}, TypeError, "num_steps must be an integer"),
+            ({"num_steps": 10**9, "sampler": "published_toy"}, ValueError, "num_steps must be an integer"),
+            ({"render_mode": ["rgb_array"]}, ValueError, "Unknown render_mode"),
+        ],
+    )
+    def test_wrong_types(self, make: Any, arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+        with pytest.raises(error, match=message) as caught:
+            make(**{"dataset": "gaussians8", **arguments})
+        assert "\n" not in str(caught.value)
+
+    def test_numbers_of_numpy(self, ring: Dataset) -> None:
+        count: Any = np.int64(3)  # no int for a type checker
+        env, envs = DDPMShortcutEnv(ring, count), DDPMShortcutVectorEnv(count, ring, count)
+        assert env.table.num_steps == envs.table.num_steps == envs.num_envs == 3 and type(envs.num_envs) is int
+        makers: list[Any] = [env, envs]
+        for made in makers:
+            np.testing.assert_array_equal(made.reset(seed=count)[0]["x"], made.reset(seed=3)[0]["x"])
+
+    @pytest.mark.parametrize("num_envs", [10**9, 10**12, np.int64(2**62), 2**80])
+    def test_more_environments_than_memory(self, ring: Dataset, num_envs: Any) -> None:
+        with pytest.raises(ValueError, match=f"num_envs = {num_envs} .* GiB, but cpu has"):
+            DDPMShortcutVectorEnv(num_envs, ring)
+
+    def test_a_step_that_does_nothing_is_named(self, ring: Dataset) -> None:
+        table = make_table("ddpm", make_schedule("linear"), 4)
+        eps_coef, std = table.eps_coef.clone(), table.std.clone()
+        eps_coef[2] = std[2] = 0.0
+        with pytest.raises(ValueError, match=r"'ddpm' has eps_coef = 0 and std = 0 at the steps \[2\]"):
+            DDPMShortcutEnv(ring, 4, replace(table, eps_coef=eps_coef, std=std))
+        for sound in (replace(table, eps_coef=eps_coef), replace(table, std=std)):
+            assert np.isfinite(single_episode(DDPMShortcutEnv(ring, 4, sound), 0)[1])
 
     def test_other_shapes_are_refused(self, ring: Dataset) -> None:
         three = EpsMLP((3,), make_schedule("cosine"))

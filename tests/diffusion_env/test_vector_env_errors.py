@@ -18,10 +18,16 @@ class TestBadInput:
         ("arguments", "message"),
         [
             ({"array_type": "jax"}, "'numpy' or 'torch'"),
+            ({"array_type": ["numpy"]}, "'numpy' or 'torch'"),
+            ({"autoreset_mode": ["SameStep"]}, "'NextStep', 'SameStep', 'Disabled'"),
+            ({"device": "meta"}, "device 'meta' cannot be used here .*hold no numbers"),
+            ({"device": "cuda:99"}, "device 'cuda:99' cannot be used"),
             ({"autoreset_mode": "same_step"}, "'NextStep', 'SameStep', 'Disabled'"),
             ({"device": "tpu"}, "device 'tpu' cannot be used"),
             ({"render_mode": "human"}, "rgb_array"),
             ({"num_envs": 0}, "num_envs must be an integer >= 1"),
+            ({"num_envs": -1}, "num_envs must be an integer >= 1"),
+            ({"num_envs": 2.0}, "num_envs must be an integer >= 1"),
             ({"num_steps": 0}, "num_steps must be"),
         ],
     )
@@ -29,6 +35,20 @@ class TestBadInput:
         with pytest.raises(ValueError, match=message) as caught:
             make_vector(ring, **arguments)
         assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"num_envs": True}, "num_envs must be an integer >= 1; received True"),
+            ({"num_envs": "3"}, "num_envs must be an integer >= 1; received '3'"),
+            ({"num_envs": None}, "num_envs must be an integer >= 1; received None"),
+            ({"device": None}, "device must be a string or device; received None"),
+            ({"device": 1.5}, "device must be a string or device; received 1.5"),
+        ],
+    )
+    def test_types_of_arguments(self, ring: Dataset, arguments: dict[str, Any], message: str) -> None:
+        with pytest.raises(TypeError, match=message):
+            make_vector(ring, **arguments)
 
     @pytest.mark.parametrize(
         ("array_type", "action", "error", "message"),

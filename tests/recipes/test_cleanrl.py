@@ -110,10 +110,10 @@ class TestTraps:
         for envs in (native, sync):
             envs.reset(seed=0)
             assert envs.step(np.zeros((envs.num_envs, 2), np.float32))[1].dtype == np.float64
-        bare = gym.make_vec(ID, 2, **FIXED)
-        bare.reset(seed=0)
-        with pytest.raises(TypeError, match="float64"):
-            bare.step(np.zeros((2, 2)))
+        for array in (np.zeros((2, 2)), [[0, 0], [0, 0]]):
+            bare = gym.make_vec(ID, 2, **FIXED)
+            bare.reset(seed=0)
+            assert bare.step(array)[0]["x"].dtype == np.float32
 
     def test_clipping_leaves_the_policy_s_action_alone(self) -> None:
         envs: Any = vector.ClipAction(gym.make_vec(ID, 2, action_mode="residual", **FIXED))
@@ -139,3 +139,28 @@ class TestTraps:
         assert opinion() == trained != start
         envs.reset(seed=0)
         assert opinion() == start
+
+
+def test_calls_that_off_policy_scripts_make() -> None:
+    """CleanRL's SAC and TD3: one Box, copies in Gymnasium's default mode, `copy` of a batch of observations."""
+
+    def make_env(seed: int) -> Any:
+        env = gym.wrappers.RecordEpisodeStatistics(gym.make("diffusion_env:DDPMShortcutFlat-v0", **FIXED))
+        env.action_space.seed(seed)
+        return env
+
+    envs: Any = gym.vector.SyncVectorEnv([lambda: make_env(0), lambda: make_env(1)])
+    assert isinstance(envs.single_action_space, gym.spaces.Box)
+    assert np.array(envs.single_observation_space.shape).prod() == 3
+    envs.single_observation_space.dtype = np.float32
+    obs, _ = envs.reset(seed=1)
+    resets = 0
+    for k in range(7):
+        sampled = np.array([envs.single_action_space.sample() for _ in range(envs.num_envs)])
+        actions = sampled if k < 3 else torch.tanh(torch.Tensor(obs)[:, :2]).numpy()
+        next_obs, rewards, terminations, truncations, infos = envs.step(actions)
+        assert "final_info" not in infos and not truncations.any()  # so these scripts log no return
+        assert next_obs.copy().dtype == np.float32 and next_obs.shape == (2, 3)
+        resets += bool((next_obs[:, -1] == 0).all() and (rewards == 0).all() and not terminations.any())
+        obs = next_obs
+    assert resets == 2  # the steps that go into the replay buffer though they only reset

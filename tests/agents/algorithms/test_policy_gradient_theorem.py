@@ -143,7 +143,7 @@ def roll(world: World, seed: int) -> list[Trajectories]:
     generator = torch.Generator().manual_seed(seed)
     x, found = world.envs.reset(seed=seed)[0]["x"], []
     for _ in range(BATCHES):
-        trajectories, x = collect(world.envs, world.policy, x, generator, lambda ended: True)
+        trajectories, x = collect(world.envs, world.policy, x, generator, lambda ended, reward: True)
         assert trajectories is not None
         found.append(trajectories)
     return found

@@ -200,7 +200,7 @@ def test_every_joint_can_be_replaced(small_world: Task, tmp_path: Path) -> None:
         replay = torch.Generator()
         replay.set_state(state)
         agent.envs.reset(options={"x": start})
-        found, _ = collect(agent.envs, policy, start, replay, lambda ended: True)
+        found, _ = collect(agent.envs, policy, start, replay, lambda ended, reward: True)
         assert found is not None and torch.equal(found.xs, newest.xs) is expected
     score = agent.score(newest)
     assert torch.equal(agent.value_target(newest, score), 2 * score.expand(2, -1))

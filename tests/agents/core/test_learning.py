@@ -97,9 +97,10 @@ def test_checkpoint_callback(make_agent: MakeAgent, tmp_path: Path) -> None:
     agent = make_agent()
     agent.learn(2 * ITERATION, CheckpointCallback(save_freq=6, save_path=str(tmp_path), name_prefix="run"))
     files = sorted(path.name for path in tmp_path.iterdir())
-    assert files == ["run_48_steps.zip.safetensors", "run_96_steps.zip.safetensors"]
+    assert files == ["run_48_steps.safetensors", "run_96_steps.safetensors"]
     again = SFTPG.load(tmp_path / files[1], env_kwargs=agent.env_kwargs)
     assert again.num_timesteps == 96
+    assert SFTPG.load(tmp_path / "run_96_steps.zip", env_kwargs=agent.env_kwargs).num_timesteps == 96
 
 
 @pytest.mark.filterwarnings("ignore:rich is experimental")

@@ -18,7 +18,13 @@ ITERATION = 2 * 3 * 8  # environment steps of make_agent's defaults
 
 
 LOGGED = {
+    "rollout/ep_len_mean",
     "rollout/ep_rew_mean",
+    "time/time_elapsed",
+    "train/entropy_loss",
+    "train/loss",
+    "train/n_updates",
+    "train/std",
     "time/fps",
     "time/iterations",
     "time/total_timesteps",

@@ -36,7 +36,7 @@ CULPRITS: dict[str, tuple[Callable[[SFTPG], None], str, Any]] = {
     "critic": (lambda agent: fill(agent.critic), "The critic 'energy' gave NaN or infinity", None),
     "reward": (
         lambda agent: None,
-        "The reward function 'frozen_nan' gave NaN or infinity",
+        "reward function 'frozen_nan' gave NaN or infinity",
         FrozenCritic(frozen_nan, (2,)),
     ),
 }

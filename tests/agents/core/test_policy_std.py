@@ -124,7 +124,9 @@ def test_training_walks_as_evaluation_does(make_agent: MakeAgent, small_config: 
     with torch.no_grad():
         agent.policy.log_std_ratio.copy_(RATIOS)
     start = agent.envs.reset(seed=0)[0]["x"]
-    trajectories, _ = collect(agent.envs, agent.policy, start, torch.Generator().manual_seed(5), lambda ended: True)
+    trajectories, _ = collect(
+        agent.envs, agent.policy, start, torch.Generator().manual_seed(5), lambda ended, reward: True
+    )
     assert trajectories is not None
     with torch.no_grad():
         states = list(walk(agent.policy.sampling_table, agent.policy.net, start, torch.Generator().manual_seed(5)))

@@ -17,7 +17,7 @@ from diffusion_env.samplers.walk import walk
 MakeAgent = Callable[..., SFTPG]
 
 
-def go_on(ended: bool) -> bool:
+def go_on(ended: bool, reward: Tensor) -> bool:
     return True
 
 
@@ -109,7 +109,7 @@ def test_saying_stop_ends_the_rollout_at_once(make_agent: MakeAgent) -> None:
     def calls(limit: int) -> tuple[Trajectories | None, list[bool]]:
         ended: list[bool] = []
 
-        def on_step(now: bool) -> bool:
+        def on_step(now: bool, reward: Tensor) -> bool:
             ended.append(now)
             return len(ended) < limit
 
@@ -128,3 +128,21 @@ def test_the_pretrained_network_is_sampled_before_any_training(make_agent: MakeA
     with torch.no_grad():
         states = list(walk(agent.envs.table, pretrained, start, torch.Generator().manual_seed(5)))
     assert torch.allclose(trajectories.x0, states[-1], rtol=1e-4, atol=1e-5)
+
+
+def test_an_error_of_the_reward_function_is_not_taken_for_a_policy_that_diverged(make_agent: MakeAgent) -> None:
+    def refusing(x: Tensor) -> Tensor:
+        raise ValueError("of the user's own")
+
+    agent = make_agent(critic=refusing)
+    with pytest.raises(ValueError, match=r"^of the user's own$"):
+        rollout(agent)
+    for weight in agent.policy.parameters():
+        weight.data.fill_(torch.nan)
+    with pytest.raises(FloatingPointError, match="The policy's own action at step 0 was refused"):
+        rollout(agent)
+
+
+def test_agents_take_no_flat_observations(make_agent: MakeAgent) -> None:
+    with pytest.raises(ValueError, match="An agent reads x and step; received observation='flat'"):
+        make_agent(observation="flat")

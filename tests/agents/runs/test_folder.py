@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from agents.runs.folder import METRICS, RunFolder, next_folder, set_aside
+from agents.runs.folder import RunFolder, next_folder, set_aside
+from agents.runs.logs import METRICS
 
 
 def test_create_records_the_configuration_and_the_versions(tmp_path: Path) -> None:
@@ -31,14 +32,25 @@ def test_nothing_is_overwritten(tmp_path: Path, kind: str) -> None:
     assert RunFolder(path).config["seed"] == 1 if kind == "run" else path.read_text() == "precious"
 
 
-def test_open_wants_a_run_with_a_checkpoint(tmp_path: Path) -> None:
+def test_open_wants_a_run(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"config\.json is missing"):
         RunFolder.open(tmp_path)
     run = RunFolder.create(tmp_path / "run", {})
-    with pytest.raises(FileNotFoundError, match=r"checkpoint\.safetensors is missing"):
-        RunFolder.open(run.path)
+    assert RunFolder.open(run.path) == run  # killed before its first checkpoint: it can begin again
+
+
+def test_a_run_without_a_checkpoint_is_begun_again_by_the_same_options_alone(tmp_path: Path) -> None:
+    options = {"seed": 1, "options": {"set": ("a", "b")}}
+    run = RunFolder.create(tmp_path / "run", {**options, "command": "train"})
+    (run.path / ".config.json.x7.tmp").write_text("of a killed write")
+    (run.path / "run.lock").write_text("")
+    (run.path / METRICS).write_text("{}\n")
+    assert RunFolder.create(run.path, {**options, "command": "train again"}) == run
+    with pytest.raises(FileExistsError, match="never written over another"):
+        RunFolder.create(run.path, {**options, "seed": 2})
     run.checkpoint.write_bytes(b"")
-    assert RunFolder.open(run.path) == run
+    with pytest.raises(FileExistsError, match=r"continue that run with `ddpm-shortcut train --resume"):
+        RunFolder.create(run.path, options)
 
 
 def test_a_damaged_config_is_named(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from diffusion_env.data.dataset import Dataset
 TASK = Task("moons", 3, critic_kwargs={"width": 8}, num_envs=5)
 
 
-def test_the_task_comes_back_on_the_device_asked_for() -> None:
-    header = run_header("ppo", TASK, 7, {"n_epochs": 2})
+def test_the_task_comes_back_on_the_device_asked_for(gaussian: Dataset) -> None:
+    header = run_header("ppo", TASK, 7, {"n_epochs": 2}, gaussian)
     assert (header.kind, header.name, header.config, header.extra["seed"]) == ("agent", "ppo", {"n_epochs": 2}, 7)
     assert {"python", "torch"} <= header.extra["versions"].keys()
     assert saved_task(header, None, "cuda:1", "file") == replace(TASK, device="cuda:1")
@@ -22,7 +22,7 @@ def test_the_task_comes_back_on_the_device_asked_for() -> None:
 
 
 def test_objects_are_asked_for(gaussian: Dataset) -> None:
-    header = run_header("ppo", replace(TASK, dataset=gaussian), 7, {})
+    header = run_header("ppo", replace(TASK, dataset=gaussian), 7, {}, gaussian)
     with pytest.raises(CheckpointError, match=r"file was trained .* \['dataset'\]. Pass them again: .*dict\(dataset="):
         saved_task(header, None, "cpu", "file")
     assert saved_task(header, {"dataset": gaussian}, "cpu", "file").dataset is gaussian
@@ -31,8 +31,8 @@ def test_objects_are_asked_for(gaussian: Dataset) -> None:
 @pytest.mark.parametrize(
     "extra", [{}, {"task": None}, {"task": {"colour": 1}}, {"task_objects": 3}, {"task": {"dataset": "a"}}]
 )
-def test_another_header_is_refused(extra: dict[str, Any]) -> None:
-    header = run_header("ppo", TASK, 7, {})
+def test_another_header_is_refused(extra: dict[str, Any], gaussian: Dataset) -> None:
+    header = run_header("ppo", TASK, 7, {}, gaussian)
     complete = {**header.extra, **extra} if extra else {}
     wrong = replace(header, extra=complete)
     if extra == {"task": {"dataset": "a"}}:  # negative control: what is left out has its default

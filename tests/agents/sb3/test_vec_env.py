@@ -9,10 +9,13 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode
 from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import EvalCallback
+from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor, VecNormalize
 
 from agents.sb3.vec_env import DDPMShortcutVecEnv
+from tests.support import flat_state, same
 
 NUM_ENVS, NUM_STEPS = 6, 3
 MakeEnv = Callable[..., DDPMShortcutVecEnv]
@@ -229,3 +232,79 @@ def test_images(image_world: dict[str, Any]) -> None:
     for _ in range(2):
         _, _, dones, infos = env.step(np.zeros((3, 1, 4, 4), np.float32))
     assert dones.all() and infos[2]["terminal_observation"]["x"].shape == (1, 4, 4)
+
+
+class TestOptions:
+    def test_one_start_for_all(self, either: Any) -> None:
+        either.set_options({"x": np.array([0.5, -1.0], np.float32)})
+        obs = either.reset()
+        np.testing.assert_array_equal(obs["x"], [[0.5, -1.0]] * NUM_ENVS)
+        assert obs["step"].tolist() == [0] * NUM_ENVS
+        assert (either.reset()["x"] != [0.5, -1.0]).all()  # they hold for one reset
+
+    def test_starts_for_some(self, either: Any) -> None:
+        starts = {0: [1.0, 2.0], 3: [3.0, 4.0]}
+        either.set_options([{"x": np.array(starts[i], np.float32)} if i in starts else {} for i in range(NUM_ENVS)])
+        x = either.reset()["x"]
+        for i in range(NUM_ENVS):
+            assert np.array_equal(x[i], starts.get(i, [0, 0])) is (i in starts)
+        assert len({row.tobytes() for row in x}) == NUM_ENVS
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"start": 1}, r"\['start'\], but it knows \['x'\]"),
+            ({"x": np.zeros(3)}, r"options\['x'\] must have shape \(2,\); received \(3,\)"),
+            ({"x": np.array([0.0, np.nan])}, "NaN or infinity"),
+            ([{}], "received 1 dicts for 6 environments"),
+        ],
+    )
+    def test_others_are_refused(self, make_env: MakeEnv, options: Any, message: str) -> None:
+        env = make_env()
+        env.set_options(options)
+        with pytest.raises(ValueError, match=message):
+            env.reset()
+
+
+def test_flat_observations_have_the_format_of_dummy_vec_env(world: dict[str, Any], make_env: MakeEnv) -> None:
+    ours, theirs = make_env(observation="flat"), dummy({**world, "observation": "flat"})
+    assert formats(ours) == formats(theirs)
+    assert ours.observation_space == theirs.observation_space
+    PPO("MlpPolicy", ours, n_steps=4, batch_size=24, n_epochs=1).learn(48)
+
+
+class TestEvaluationCopy:
+    def test_its_score_moves_with_the_critic_that_learns(self, make_env: MakeEnv) -> None:
+        """Beside it, the score of environments made by id, whose own critic nothing trains."""
+        training = make_env(128, critic="energy")
+        copied, alone = training.evaluation_copy(64), make_env(64, critic="energy", train_critic=False)
+        model = PPO("MultiInputPolicy", training, n_steps=NUM_STEPS, batch_size=128, n_epochs=1, seed=0)
+
+        def score(env: DDPMShortcutVecEnv) -> float:
+            env.seed(7)
+            return float(np.mean(evaluate_policy(model, env, n_eval_episodes=64, warn=False)[0]))
+
+        training.reset()
+        weights = flat_state(training.critic)
+        before = score(copied), score(alone)
+        assert same(weights, flat_state(training.critic))
+        for _ in range(60):
+            training.step(np.zeros((128, 2), np.float32))  # 20 updates of the critic; the policy stays
+        assert score(alone) == before[1]
+        assert abs(score(copied) - before[0]) > 0.05
+
+    def test_under_an_eval_callback(self, make_env: MakeEnv) -> None:
+        training = make_env(critic="energy")
+        callback = EvalCallback(training.evaluation_copy(), n_eval_episodes=6, eval_freq=3, warn=False, verbose=0)
+        PPO("MultiInputPolicy", training, n_steps=NUM_STEPS, batch_size=18, n_epochs=1).learn(36, callback)
+        assert np.isfinite(callback.last_mean_reward)
+
+    def test_what_it_takes_over(self, make_env: MakeEnv) -> None:
+        training = make_env(action_mode="residual", observation="flat")
+        copied = training.evaluation_copy(2)
+        assert copied.critic is training.critic and copied.envs.process.train_critic is False
+        assert copied.num_envs == 2 and training.evaluation_copy().num_envs == NUM_ENVS
+        assert copied.dataset.train is training.dataset.train and copied.action_mode == "residual"
+        assert copied.denoiser is training.denoiser and copied.table.num_steps == NUM_STEPS
+        assert copied.observation_space == training.observation_space
+        assert not np.array_equal(copied.reset(), training.reset()[:2])

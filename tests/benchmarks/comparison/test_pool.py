@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from agents.runs.signals import Interrupted
 from benchmarks.comparison.pool import Job, describe, run_all
 
 
@@ -24,18 +25,39 @@ def test_no_jobs_are_no_failures():
     assert run_all([], 2) == 0
 
 
-def test_a_termination_ends_what_runs_and_starts_no_other(tmp_path):
-    jobs = [Job(os.mkdir, (tmp_path / str(i),)) for i in range(200)]
-    before = signal.getsignal(signal.SIGTERM)
+def hold(path: str) -> None:
+    """Say which process this is, and stay."""
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(str(os.getpid()))
+    time.sleep(60)
 
-    def terminate_after_the_first() -> None:
-        while not any(tmp_path.iterdir()):
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_what_runs_and_starts_no_other(tmp_path, number):
+    jobs = [Job(hold, (str(tmp_path / str(i)),)) for i in range(20)]
+    before = signal.getsignal(number)
+
+    def send_once_two_run() -> None:
+        while sum(path.stat().st_size > 0 for path in tmp_path.iterdir()) < 2:
             time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
 
-    threading.Thread(target=terminate_after_the_first, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt):
+    threading.Thread(target=send_once_two_run, daemon=True).start()
+    with pytest.raises(Interrupted, match=f"{number.name}: ended at once. What is complete is kept") as caught:
         run_all(jobs, 2)
-    done = len(list(tmp_path.iterdir()))
-    assert 1 <= done < len(jobs)
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert caught.value.exit_code == 128 + number
+    started = [int(path.read_text()) for path in tmp_path.iterdir()]
+    assert len(started) == 2
+    deadline = time.monotonic() + 5
+    while any(map(is_alive, started)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(is_alive, started))
+    assert signal.getsignal(number) is before
