@@ -4,9 +4,13 @@ import re
 import tomllib
 from importlib import import_module
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
+
+from agents.runs.report import EYES
+from benchmarks.comparison.results import read_folder
 
 HOME = Path(__file__).parent.parent
 README, CONTRIBUTING, CHANGELOG = (HOME / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG"))
@@ -139,3 +143,15 @@ def test_the_commit_hooks_run_the_tools_of_the_project() -> None:
         [".venv/bin/ruff", "format"],
         ["make", "lint"],
     ]
+
+
+def test_the_table_of_what_sw2_does_not_see_holds_the_numbers_of_its_runs() -> None:
+    found = read_folder(HOME / "benchmarks" / "results" / "trials" / "runs")
+    rows = rows_of(COMPARISON[0].read_text(), "| entry | least std |")
+    assert {name.strip("`") for name, *_ in rows} == set(found) and len(rows) > 5
+    for name, std, *cells in rows:
+        (run,) = found[name.strip("`")]
+        metrics = {key: x for key, x in run["metrics"].items() if None not in x}
+        sw2, *rest = (fmean(metrics[key]) for key in ("sw2", "off_support", *EYES))
+        assert cells == [f"{100 * sw2:.2f}", *(f"{x:.{digits}f}" for x, digits in zip(rest, (3, 2, 2, 2), strict=True))]
+        assert std == str(run["settings"]["hyperparameters"].get("min_std", "-"))

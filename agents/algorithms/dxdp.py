@@ -5,9 +5,10 @@ r"""DxDP: the gradient of the next state's value, one reparametrised step at a t
 
 Letters: H_k the entropy of a step; tau_1 entropy_coef; tau_2 velocity_coef; f, V, x[k], K as in
 `agents.core.ipm_agent`. Source: diffusion by dynamic programming of DxMI, Yoon et al., NeurIPS 2024, arXiv
-2407.00626. V is regressed on f(x_0) less the velocity costs of the later steps (the paper bootstraps instead); the
-entropies of the later steps do not depend on the state, so V leaves them out. No gradient runs through more than one
-step, so the gradient of a step is only as accurate as the slope of V.
+2407.00626. Not taken over from DxMI: its K sequential TD steps for V, its time cost, its adaptive velocity. V is
+regressed on f(x_0) less the velocity costs of the later steps (the paper bootstraps instead); the entropies of the
+later steps do not depend on the state, so V leaves them out. No gradient runs through more than one step, so the
+gradient of a step is only as accurate as the slope of V.
 """
 
 from __future__ import annotations

@@ -4,8 +4,9 @@ r"""Pathwise gradient: back-propagation of the critic through the sampling chain
 
 Letters: f, x[k], K, n as in `agents.core.ipm_agent`. Source: DRaFT, Clark et al., ICLR 2024, arXiv 2309.17400; with
 backprop_steps = k its DRaFT-k, where the gradient runs through the last k steps alone; the alternative to policy
-gradient that Fan & Lee 2023 discuss. Each step on theta walks the chain again from the starts x[0] of the buffer. No
-density is used, so steps without noise (DDIM) are taken too.
+gradient that Fan & Lee 2023 discuss. It is not ShortFT, which needs a second, distilled model. Each step on theta
+walks the chain again from the starts x[0] of the buffer. No density is used, so steps without noise (DDIM) are taken
+too.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ r"""The score-function family: theta follows A grad log p_theta(x[k+1] | x[k]), 
 | sft_pg | f(x_0) - V(x[k], k), as a lambda-average | - A log p | Fan & Lee 2023, algorithm 1 |
 | dpok | as sft_pg | - A log p + kl_coef KL(p, p_pretrained) | Fan et al. 2023, arXiv 2305.16381 |
 | ddpo | (f(x_0) - mean) / std, of the batch | - min(r A, clip(r, 1 - c, 1 + c) A) | DDPO-IS, Black et al. 2024 |
-| grpo | (f(x_0) - mean) / std, of the group that shares x[0] | ddpo's + kl_coef KL | Flow-GRPO, Liu et al. 2025 |
+| grpo | (f(x_0) - mean) / std, of the group that shares x[0] | ddpo's + kl_coef KL | DanceGRPO, Xue et al. 2025 |
 | rwr | (f(x_0) - mean) / std, of the batch | - w log p, w = exp(A / temperature) / mean | Peters & Schaal 2007 |
 
 Letters: K steps, n trajectories; f the critic, V(x[k], k) the value; p = p_theta(x[k+1] | x[k]), log p (K, n) summed
@@ -222,7 +222,8 @@ class SFTPG(IPMAgent):
 @score_function
 class DPOK(IPMAgent):
     """A KL penalty, in closed form and differentiated, keeps theta near the pretrained sampler (Fan et al., NeurIPS
-    2023). Its optimum is not the data: the penalty also preserves what the pretrained few-step sampler gets wrong."""
+    2023). Its optimum is not the data: the penalty also preserves what the pretrained few-step sampler gets wrong. The
+    KL of a step is |mean - mean'|^2 / (2 std[k]^2); the official one is not weighted by the std."""
 
     name = "dpok"
 
@@ -238,8 +239,11 @@ class DDPO(IPMAgent):
 
 @score_function
 class GRPO(IPMAgent):
-    """Trajectories that share x[0] are compared with each other; no V (Flow-GRPO, Liu et al. 2025, arXiv 2505.05470,
-    after Shao et al. 2024). A sampler without prompts is given nothing but x[0], so that is what a group shares.
+    """Trajectories that share x[0] are compared with each other; no V (after Shao et al. 2024).
+
+    Sharing x[0] and dividing by the group's own std is DanceGRPO's form (Xue et al. 2025, arXiv 2505.07818). Flow-GRPO
+    (Liu et al. 2025, arXiv 2505.05470) gives a group different starts and divides by one std for all; of it there is
+    the KL penalty. A sampler without prompts is given nothing but x[0], so that is what a group shares.
     ``num_envs`` must be a multiple of ``group_size``."""
 
     name = "grpo"
@@ -248,7 +252,8 @@ class GRPO(IPMAgent):
 @score_function
 class RWR(IPMAgent):
     """Reward-weighted regression: the sampler imitates its own samples, weighted by the critic (Peters & Schaal, ICML
-    2007; the RWR baseline of Black et al. 2024). No weight is negative, so a bad sample is never pushed away and
-    progress is slow where good samples are rare."""
+    2007). With one step on each batch its gradient is a policy gradient with the advantage exp(A / temperature) - 1,
+    because the mean of grad log p over the policy's own samples is 0. The RWR of Black et al. 2024 is another loss:
+    the denoising loss on x_0 that is noised forward, weighted."""
 
     name = "rwr"

@@ -70,7 +70,11 @@ PRESETS: dict[str, Preset] = {
         replace(_SFT_PG, baseline="none", surrogate="clip", advantage_normalization="batch", n_generator=4),
         "DDPO-IS of Black et al., ICLR 2024, arXiv 2305.13301",
     ),
-    "dpok": Preset("dpok", replace(_SFT_PG, kl_coef=0.01), "Fan et al., NeurIPS 2023, arXiv 2305.16381"),
+    "dpok": Preset(
+        "dpok",
+        replace(_SFT_PG, kl_coef=0.01),
+        "Fan et al., NeurIPS 2023, arXiv 2305.16381; the KL of a step is weighted by its std, the official one is not",
+    ),
     "grpo": Preset(
         "grpo",
         replace(
@@ -82,15 +86,27 @@ PRESETS: dict[str, Preset] = {
             kl_coef=0.001,
             n_generator=4,
         ),
-        "Flow-GRPO, Liu et al. 2025, arXiv 2505.05470",
+        "DanceGRPO, Xue et al. 2025, arXiv 2505.07818: a group shares x[0] and is normalised by its own std. Flow-GRPO "
+        "(Liu et al. 2025, arXiv 2505.05470) has different starts and one std for all; its KL penalty is added here",
     ),
     "rwr": Preset(
         "rwr",
         replace(_SFT_PG, baseline="none", surrogate="regression", advantage_normalization="batch"),
-        "Peters & Schaal 2007; the RWR baseline of Black et al., ICLR 2024",
+        "Peters & Schaal, ICML 2007, on the sampler's own steps; not the RWR of Black et al., ICLR 2024, which is a "
+        "denoising loss on x_0 that is noised forward",
     ),
-    "dxdp": Preset("dxdp", DxDPConfig(), "DxMI, Yoon et al., NeurIPS 2024, arXiv 2407.00626"),
-    "pathwise": Preset("pathwise", PathwiseConfig(), "DRaFT-K, Clark et al., ICLR 2024, arXiv 2309.17400"),
+    "dxdp": Preset(
+        "dxdp",
+        DxDPConfig(),
+        "The value gradient of DxMI, Yoon et al., NeurIPS 2024, arXiv 2407.00626, "
+        "without its K sequential TD steps, its time cost and its adaptive velocity",
+    ),
+    "pathwise": Preset(
+        "pathwise",
+        PathwiseConfig(),
+        "DRaFT and DRaFT-K, Clark et al., ICLR 2024, arXiv 2309.17400; "
+        "not ShortFT, which needs a second, distilled model",
+    ),
 }
 
 

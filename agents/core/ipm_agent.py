@@ -524,7 +524,7 @@ class IPMAgent:
         return None
 
     def on_step(self, ended: bool, reward: Tensor) -> bool:
-        """Called after each step of the environments, all of whose episodes ``ended`` or none; False to stop."""
+        """After each step of the environments, whose episodes all ``ended`` or none; reward (B,); False to stop."""
         self.num_timesteps += self.num_envs
         self.callbacks.update_locals(learning.step_locals(ended, reward, self.policy.table.num_steps))
         return self.ranks.agree(self.callbacks.on_step())

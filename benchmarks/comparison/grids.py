@@ -102,7 +102,7 @@ GRIDS: dict[str, Grid] = {
         Grid(
             "longer",
             "Ten steps: twice the budget",
-            (replace(WHOLE_CHAIN, name="pathwise_whole_long"),),
+            (replace(WHOLE_CHAIN, name="pathwise_whole_long"), replace(TUNED["grpo"], name="grpo_long")),
             TEN_STEPS,
             {10: 1_000_000},
             baseline="pathwise_whole_long",

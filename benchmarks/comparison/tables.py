@@ -13,7 +13,7 @@ from agents.core.task import Task
 from benchmarks.comparison.grid import FLOOR, MANY_STEPS, REFERENCES, UNTOUCHED, Entry, task_name
 from benchmarks.comparison.markdown import table
 from benchmarks.comparison.results import RunResult
-from benchmarks.comparison.scores import Array, Results, value
+from benchmarks.comparison.scores import LOWEST, Array, Results, value
 from benchmarks.comparison.statistics import Interval, difference_interval, improvement_interval, iqm_interval
 from benchmarks.comparison.tuned import FEW, MANY, has_study, study, tuned
 from diffusion_env.evaluation.protocol import mean_interval
@@ -21,6 +21,7 @@ from diffusion_env.evaluation.protocol import mean_interval
 BOOTSTRAP_SEED = 0
 NONE = "-"
 MEANS = ("off_support", "mode_coverage", "recall", "auc_boosting", "auc_neighbours", "refitted_ipm")
+LOWEST_COLUMN = f"at {LOWEST:.2f}"
 FIRST_EDITION = "A dash under AUC and refitted IPM: first edition, not measured."
 MILLION = 1e6
 
@@ -37,7 +38,7 @@ def aggregate_table(results: Results) -> str:
     grouped = groups(results)
     columns = [
         *("entry", *(f"{name} ({_tasks(len(group))})" for name, group in grouped.items())),
-        *("mean", "below 0", "runs", "diverged"),
+        *("mean", "below 0", LOWEST_COLUMN, "runs", "diverged"),
     ]
     rows = [
         [
@@ -45,6 +46,7 @@ def aggregate_table(results: Results) -> str:
             *(iqm_cell(results, entry.name, group) for group in grouped.values()),
             mean_cell(results, entry.name),
             below_cell(results, entry.name),
+            lowest_cell(results, entry.name),
             *run_counts(results, entry),
         ]
         for entry in results.grid.entries
@@ -71,6 +73,12 @@ def below_cell(results: Results, entry: str) -> str:
     """Share of the runs that are worse than the untouched sampler."""
     scores = list(results.scores(entry).values())
     return f"{(np.concatenate(scores) < 0).mean():.0%}" if scores else NONE
+
+
+def lowest_cell(results: Results, entry: str) -> str:
+    """How many runs have the lowest score there is, of how many: the IQM over all tasks may leave all of them out."""
+    scores = list(results.scores(entry).values())
+    return f"{(np.concatenate(scores) <= LOWEST).sum()} / {sum(map(len, scores))}" if scores else NONE
 
 
 def interval_cell(interval: Interval, form: str = ".2f") -> str:
@@ -256,17 +264,18 @@ def _cut(text: str, longest: int = 100) -> str:
 
 
 def short_table(results: Results) -> str:
-    """The README's: entry, IQM over all tasks and per K, CPU seconds."""
+    """A page's: entry, IQM over all tasks and per K, what the IQM leaves out, CPU seconds."""
     grouped = groups(results)
     rows = [
         [
             label(entry),
             *(iqm_cell(results, entry.name, group) for group in grouped.values()),
+            *(cell(results, entry.name) for cell in (mean_cell, below_cell, lowest_cell)),
             number(over_tasks(results, entry.name, lambda result: result["train_cpu_seconds"]), "{:.0f}"),
         ]
         for entry in results.grid.entries
     ]
-    return table(["algorithm", *grouped, "CPU s"], rows)
+    return table(["algorithm", *grouped, "mean", "below 0", LOWEST_COLUMN, "CPU s"], rows)
 
 
 def label(entry: Entry) -> str:

@@ -8,7 +8,7 @@ import pytest
 from agents.cli import main
 from agents.commands.evaluate import loaded
 
-SIZES = "--seeds 0 --num-samples 50 --w1-samples 20"
+SIZES = "--seeds 0 --num-samples 50 --w1-samples 20 --refit-steps 5"
 
 
 def call(words: str) -> int:

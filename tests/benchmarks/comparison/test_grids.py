@@ -23,6 +23,8 @@ EVERY = [(grid.name, entry, k) for grid in GRIDS.values() for entry in grid.entr
 SHARED = ("n_critic", "critic_learning_rate", "lr_schedule", "max_grad_norm", "ema_decay", "kl_coef")
 FIRST_EDITION_LACKS = {"refit_steps": 5_000}
 """Sizes of the protocol that results of the first edition do not have."""
+UNFINISHED = {"grpo_long"}
+"""Entries of which the first edition has some runs only; their report counts those that are missing."""
 FIRST_EDITION_ALONE = ("critic_steps",)
 """Sizes that they have and no later result has."""
 ROOT = Path(__file__).parents[3]
@@ -139,7 +141,8 @@ def test_importing_the_grids_reads_no_result():
 def test_the_committed_results_are_the_runs_of_the_grids(folder, grids, plan):
     record = load(folder, grids)  # refuses a run that no grid has
     for grid in grids:
-        assert len(record.runs_of(grid)) == len(grid.runs())
+        without = {run.entry.name for run in grid.runs() if run not in record.runs_of(grid)}
+        assert without <= UNFINISHED and not without & set(REFERENCES)
         for run, result in record.runs_of(grid).items():
             wanted = runner.settings(run, plan(grid))
             sizes = {**FIRST_EDITION_LACKS, **result["settings"]["protocol"]}

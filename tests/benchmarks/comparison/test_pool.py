@@ -45,12 +45,12 @@ def test_a_signal_ends_what_runs_and_starts_no_other(tmp_path, number):
     jobs = [Job(hold, (str(tmp_path / str(i)),)) for i in range(20)]
     before = signal.getsignal(number)
 
-    def send_once_two_run() -> None:
+    def send_once_several_run() -> None:
         while sum(path.stat().st_size > 0 for path in tmp_path.iterdir()) < 2:
             time.sleep(0.01)
         os.kill(os.getpid(), number)
 
-    threading.Thread(target=send_once_two_run, daemon=True).start()
+    threading.Thread(target=send_once_several_run, daemon=True).start()
     with pytest.raises(Interrupted, match=f"{number.name}: ended at once. What is complete is kept") as caught:
         run_all(jobs, 2)
     assert caught.value.exit_code == 128 + number

@@ -32,7 +32,7 @@ def test_mean_and_share_below_zero_count_every_run(spread):
     assert mean_cell(spread, "sft_pg") == f"{(-0.5 + 0.75 + 1 + 3 * 0.75) / 6:.2f}"
     assert below_cell(spread, "sft_pg") == "17%"
     assert (mean_cell(spread, "ppo"), below_cell(spread, "ppo")) == ("-1.00", "100%")  # all diverged
-    assert "| 0.58 | 17% | 6 / 6 | 0 |" in aggregate_table(spread)
+    assert "| 0.58 | 17% | 0 / 6 | 6 / 6 | 0 |" in aggregate_table(spread)
 
 
 def test_an_entry_without_a_run_has_dashes(write, tiny, results_in):
