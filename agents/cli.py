@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         run = import_module(f"agents.commands.{type(options).__name__.lower()}").run
         run(options, shlex.join(["ddpm-shortcut", *arguments]))
     except KeyboardInterrupt as error:
-        print(f"\n{error or 'Interrupted.'}", file=sys.stderr)
+        print(f"\n{str(error) or 'Interrupted.'}", file=sys.stderr)
         return int(getattr(error, "exit_code", INTERRUPTED))
     except Exception as error:
         if not _is_bad_input(error):

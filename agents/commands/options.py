@@ -161,7 +161,8 @@ class Train(Checked):
     @property
     def changes(self) -> dict[str, Any]:
         """Hyper-parameters: what the flags say, and --set over it."""
-        return {**asdict(self.algorithm), **named_values(self.set, "--set")}
+        flags = self.algorithm if isinstance(self.algorithm, Mapping) else asdict(self.algorithm)
+        return {**flags, **named_values(self.set, "--set")}
 
 
 @dataclass(frozen=True)

@@ -241,7 +241,8 @@ def test_a_run_folder_is_loaded_by_class_and_by_name(small_world: dict[str, obje
     from agents.zoo import load_agent
 
     agent = SFTPG(num_envs=4, env_kwargs=small_world, seed=0).learn(40, Checkpoint(tmp_path))
-    for loaded in (SFTPG.load(tmp_path), load_agent(tmp_path), load_agent(str(tmp_path))):
+    given: dict[str, Any] = {"trust_paths": True}  # no command line is beside it
+    for loaded in (SFTPG.load(tmp_path, **given), load_agent(tmp_path, **given), load_agent(str(tmp_path), **given)):
         assert torch.equal(loaded.sample(5, seed=1), agent.sample(5, seed=1))
 
 

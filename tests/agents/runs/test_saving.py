@@ -29,14 +29,14 @@ def test_objects_are_asked_for(gaussian: Dataset) -> None:
 
 
 @pytest.mark.parametrize(
-    "extra", [{}, {"task": None}, {"task": {"colour": 1}}, {"task_objects": 3}, {"task": {"dataset": "a"}}]
+    "extra", [{}, {"task": None}, {"task": {"colour": 1}}, {"task_objects": 3}, {"task": {"dataset": "moons"}}]
 )
 def test_another_header_is_refused(extra: dict[str, Any], gaussian: Dataset) -> None:
     header = run_header("ppo", TASK, 7, {}, gaussian)
     complete = {**header.extra, **extra} if extra else {}
     wrong = replace(header, extra=complete)
-    if extra == {"task": {"dataset": "a"}}:  # negative control: what is left out has its default
-        assert saved_task(wrong, None, "cpu", "file") == Task("a")
+    if extra == {"task": {"dataset": "moons"}}:  # negative control: what is left out has its default
+        assert saved_task(wrong, None, "cpu", "file") == Task("moons")
         return
-    with pytest.raises(CheckpointError, match="header of file does not describe a task"):
+    with pytest.raises(CheckpointError, match="header of file does not describe a task|file was not written by"):
         saved_task(wrong, None, "cpu", "file")
