@@ -38,5 +38,5 @@ def test_another_header_is_refused(extra: dict[str, Any], gaussian: Dataset) -> 
     if extra == {"task": {"dataset": "moons"}}:  # negative control: what is left out has its default
         assert saved_task(wrong, None, "cpu", "file") == Task("moons")
         return
-    with pytest.raises(CheckpointError, match="header of file does not describe a task|file was not written by"):
+    with pytest.raises(CheckpointError, match=r"header of file does not describe a task|file was not written by"):
         saved_task(wrong, None, "cpu", "file")
