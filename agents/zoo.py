@@ -19,7 +19,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from agents.algorithms.entry import OwnEntry
 from agents.algorithms.presets import AGENTS, PRESETS
 from agents.core.algorithm import Changes, Entry
-from agents.core.headers import named_paths, world_of
+from agents.core.headers import named_paths, task_keywords
 from agents.core.ipm_agent import IPMAgent
 from agents.core.persistence import checkpoint_at
 from agents.runs.folder import believed_paths
@@ -79,7 +79,9 @@ def load_agent(
     folder, path = Path(path), checkpoint_at(path)
     header = load_object(path, "agent")[1]
     name = header.name
-    own = named_paths(world_of(header)) if trust_paths else believed_paths(folder, header) if folder.is_dir() else {}
+    own = (
+        named_paths(task_keywords(header)) if trust_paths else believed_paths(folder, header) if folder.is_dir() else {}
+    )
     env_kwargs = {**own, **(env_kwargs or {})}
     if name in NAMES:
         return find(name).load(path, str(device), env_kwargs, tensorboard_log)

@@ -35,7 +35,7 @@ class Bounds:
         return above and below
 
     def __str__(self) -> str:
-        low, high = f"{self.low:g}", f"{self.high:g}"
+        low, high = (f"{end:.0f}" if float(end).is_integer() else f"{end:g}" for end in (self.low, self.high))
         if math.isinf(self.high):
             return "" if math.isinf(self.low) else f" {'>' if self.open_low else '>='} {low}"
         if math.isinf(self.low):

@@ -74,7 +74,7 @@ def check_sizes(sizes: Any, state: Any, path: str | Path) -> None:
         raise CheckpointError(f"The header of {path} does not fit what the file holds: {error}.") from error
 
 
-def world_of(header: Header) -> Any:
+def task_keywords(header: Header) -> Any:
     """Keywords of the environment, or fields of the task, in a header of either kind."""
     return header.extra.get("env_kwargs", header.extra.get("task"))
 

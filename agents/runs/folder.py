@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from agents.core.headers import named_paths, world_of
+from agents.core.headers import named_paths, task_keywords
 from agents.core.logs import restore_pending
 from agents.core.persistence import CHECKPOINT, versions
 from agents.core.task import Task
@@ -132,7 +132,7 @@ def believed_paths(folder: Path, header: Header) -> dict[str, str]:
         typed = named_paths(RunFolder(folder).config["options"]["task"])
     except (OSError, ValueError, LookupError, TypeError):
         return {}
-    return {name: path for name, path in named_paths(world_of(header)).items() if typed.get(name) == path}
+    return {name: path for name, path in named_paths(task_keywords(header)).items() if typed.get(name) == path}
 
 
 def next_folder(parent: str | Path, name: str) -> Path:

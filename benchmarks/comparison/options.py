@@ -51,6 +51,6 @@ def command(options: type[Options], main: Callable[[Options], int]) -> None:
     except (ValueError, ImportError, OSError, CheckpointError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt as error:
-        print(f"{error or 'interrupted'}; the same command goes on where it stopped", file=sys.stderr)
+        print(f"{str(error) or 'interrupted'}; the same command goes on where it stopped", file=sys.stderr)
         sys.exit(int(getattr(error, "exit_code", 130)))
     sys.exit(min(1, failed))

@@ -54,6 +54,6 @@ def test_a_device_that_is_not_there_is_named(small_task: Task) -> None:
 def test_what_it_makes_is_loaded_with_its_changes(small_task: Task, tmp_path: Path) -> None:
     entry = SB3Entry("ppo", "stable-baselines3", SB3_ALGORITHMS["ppo"])
     run = entry.make(small_task, 0, SMALL).learn(32)
-    loaded = load_agent(run.save(tmp_path / "run"))
+    loaded = load_agent(run.save(tmp_path / "run"), trust_paths=True)
     assert (loaded.num_timesteps, loaded.model.n_epochs) == (32, 1)
     assert loaded.sample(5, 0).equal(run.sample(5, 0))

@@ -51,13 +51,15 @@ def test_an_error_is_a_sentence_and_no_traceback(error, monkeypatch):
     assert exit_.value.code == "error: a sentence"
 
 
-def test_an_interruption_says_how_to_go_on(monkeypatch):
+def test_an_interruption_says_how_to_go_on(monkeypatch, capsys):
     def interrupted(options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(sys, "argv", ["example"])
-    with pytest.raises(SystemExit, match="the same command goes on where it stopped"):
+    with pytest.raises(SystemExit) as exit_:
         command(Example, interrupted)
+    assert exit_.value.code == 130
+    assert capsys.readouterr().err == "interrupted; the same command goes on where it stopped\n"
 
 
 def test_a_refused_option_is_a_sentence_and_no_traceback(monkeypatch, capsys):

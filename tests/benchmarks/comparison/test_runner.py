@@ -142,7 +142,7 @@ def test_a_failed_run_is_tried_again(results, plan, tmp_path):
 
 
 def test_one_failed_run_is_recorded_and_loses_no_other(tmp_path, plan, capsys):
-    broken = Entry("broken", "ppo", {"n_epochs": "many"})
+    broken = Entry("broken", "ppo", {"n_epochs": -1, "batch_size": 0})  # stable-baselines3 refuses it when it is made
     own = replace(plan, grid=grid_of(broken), folder=tmp_path)
     wanted = own.grid.selected(["untouched", "broken"], (), ())
     assert run_missing(wanted, own, load(tmp_path, [own.grid]), 1) == 1

@@ -104,5 +104,5 @@ def test_too_few_points_have_no_such_metrics() -> None:
 def test_wrong_critics_and_steps_are_refused(images: Dataset) -> None:
     with pytest.raises(ValueError, match="no body 'unet'"):
         floor(images, replace(IMAGES, refit_body="unet"))
-    with pytest.raises(ValueError, match="at least one step"):
+    with pytest.raises(ValueError, match="refit_steps must be an integer >= 1; received 0"):
         replace(IMAGES, refit_steps=0)
