@@ -77,7 +77,7 @@ SFT_PG_STDS = (
 GRIDS: dict[str, Grid] = {
     grid.name: grid
     for grid in (
-        Grid("main", "Thirteen algorithms", tuple(TUNED.values()), MAIN_TASKS, TIMESTEPS),
+        Grid("main", "Every algorithm on every task", tuple(TUNED.values()), MAIN_TASKS, TIMESTEPS),
         Grid(
             "controlled",
             "The gradient alone: score function, one-step value gradient, back-propagation",
