@@ -112,7 +112,7 @@ class Between(AlgorithmCallback):
         self._seen = self.model.num_timesteps
 
     def _on_training_end(self) -> None:
-        # Where an exception tears the run out of an iteration, the model is neither the old nor the new one.
+        # An exception inside an iteration leaves the model partly updated.
         if sys.exc_info()[1] is self._error:
             self.act()
 
@@ -209,7 +209,7 @@ class SamplerEvaluation(Between):
         )
 
     def _log(self, point: Measurement, samples: Tensor) -> None:
-        if not self.logger.output_formats:  # nobody looks, and the picture takes longer than the measurement
+        if not self.logger.output_formats:  # no log: drawing would take longer than measuring
             return
         from agents.runs.figures import AFTER, Panel, pixels, samples_figure
 

@@ -44,7 +44,7 @@ def samples_figure(panels: Sequence[Panel], data: Points) -> Figure:
     Points are drawn by their first two coordinates (a histogram if they have one), images as a mosaic of the first 64.
     """
     figure = Figure(figsize=(4.2 * len(panels), 4.6), dpi=120)
-    # Not matplotlib's constrained layout, which cuts titles off where axes keep their aspect.
+    # matplotlib's constrained layout is not used: it cuts titles off where axes have a fixed aspect.
     edge = 0.5 / len(panels)
     figure.subplots_adjust(left=0.2 * edge, right=1 - 0.05 * edge, bottom=0.06, top=0.92, wspace=0.13)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]

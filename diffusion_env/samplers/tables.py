@@ -87,7 +87,7 @@ class StepTable:
         """The numbers of steps ``k`` (an int, or integers (*batch,)), each shaped (*batch, 1, ..., 1)."""
         if not isinstance(k, int):
             return self._read_rows(k, event_dims)
-        if (k, event_dims) not in self._single_rows:  # each is read once: small batches would feel the reading
+        if (k, event_dims) not in self._single_rows:  # read once: for small batches reading costs as much as a step
             self._single_rows[k, event_dims] = self._read_rows(k, event_dims)
         return self._single_rows[k, event_dims]
 
