@@ -32,7 +32,7 @@ from diffusion_env.samplers.tables import StepTable
 from diffusion_env.scores import check_finite_reward, checked_metrics, checked_scores
 from diffusion_env.seeds import stream, stream_seed
 from diffusion_env.step_counts import Mask, StepCounts, host_to_device
-from diffusion_env.unseen_samples import CRITIC_BATCH, UnseenSamples
+from diffusion_env.unseen_samples import CRITIC_BATCH, UnseenSamples, num_updates
 
 ActionMode = Literal["step", "residual"]
 
@@ -221,12 +221,14 @@ class DenoisingProcess:
         )
 
     def _show_to_critic(self, finished: Mask) -> None:
-        """Train the critic once on all samples it has not seen, if there are enough of them."""
+        """Train the critic on all samples it has not seen, if there are enough of them, `num_updates` times."""
         states = self._states if self._states is not None and self.critic.wants_trajectory else self.x[None]
         self.unseen.add(states[:, host_to_device(np.flatnonzero(finished), self.device)])
         batch = self.unseen.take_batch()
-        if batch is not None:
-            self.update_critic(batch[-1], self.critic.trajectory_penalty(batch))
+        if batch is None:
+            return
+        for part in batch.tensor_split(num_updates(batch.shape[1]), dim=1):
+            self.update_critic(part[-1], self.critic.trajectory_penalty(part))
 
     def data_batch(self) -> Tensor:
         """A fresh batch of training data (max(B, CRITIC_BATCH), *shape)."""

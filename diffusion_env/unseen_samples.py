@@ -8,7 +8,15 @@ import torch
 from torch import Tensor
 
 CRITIC_BATCH = 128
-"""The least number of finished samples in one critic update."""
+"""The number of finished samples that one critic update is made for; fewer are collected first."""
+
+
+def num_updates(num_samples: int) -> int:
+    """Critic updates for so many finished samples: about one for each `CRITIC_BATCH` of them, at least one.
+
+    So the number of updates for all samples together does not depend on how many finish at once.
+    """
+    return max(1, round(num_samples / CRITIC_BATCH))
 
 
 class UnseenSamples:

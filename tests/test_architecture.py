@@ -49,12 +49,13 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "diffusion_env.denoisers": ("base", "mlp mixture", "loading", "pretraining"),
     "agents": ("core", "algorithms", "runs", "sb3", "zoo", "tuning", "commands", "cli"),
     "agents.core": (
-        "task spaces config logs ranks sanity shapes value policy headers",
+        "task spaces config logs ranks sanity shapes value headers",
+        "policy",
         "advantages losses optimization rollout",
         "diagnostics learning persistence",
         "ipm_agent algorithm",
     ),
-    "agents.algorithms": ("config", "presets spaces", "policy_gradient dxdp pathwise entry"),
+    "agents.algorithms": ("config", "presets spaces stein", "policy_gradient dxdp pathwise entry"),
     "agents.runs": (
         "figures divergence lock logs saving signals",
         "callbacks processes untouched",
@@ -97,8 +98,8 @@ ONE_IDEA = {
     "agents.core.ipm_agent": "every algorithm is one class above this one, so its joints and the verbs are one class",
 }
 """Files that may be longer, `MAX_ONE_IDEA_LINES`, and why they are not cut."""
-MAX_ONE_IDEA_LINES = 540
-MAX_ALGORITHM_LINES = 260
+MAX_ONE_IDEA_LINES = 550
+MAX_ALGORITHM_LINES = 265
 MAX_SHARED_LINES = 10
 
 MAX_FUNCTION_LINES = 60

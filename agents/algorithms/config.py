@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from agents.core.config import AgentConfig
 from diffusion_env.fields import Bounds, Count, Positive, Share, Weight
 
-Baseline = Literal["none", "value", "group"]
+Baseline = Literal["none", "value", "stein", "group"]
 Surrogate = Literal["score", "clip", "regression"]
 Normalization = Literal["none", "batch", "group"]
 StepWeight = Literal["uniform", "equal"]
@@ -21,10 +21,11 @@ class PolicyGradientConfig(AgentConfig):
     minibatch_size: Count | None = None
     """Transitions per policy step, drawn without replacement from the buffer; None takes the whole buffer."""
     baseline: Baseline = "value"
-    """Subtracted from f(x_0): value, V(x[k], k); group, the mean over trajectories that share x[0]; or none, which
-    leaves the environment's return f(x_0) - mean f(data)."""
+    """Subtracted from f(x_0): value, V(x[k], k); stein, V(x[k+1], k+1), whose slope is added back through the step, see
+    `agents.algorithms.stein`; group, the mean over trajectories that share x[0]; or none, which leaves the
+    environment's return f(x_0) - mean f(data)."""
     gae_lambda: Share = 0.9
-    """With the value baseline: 1 is f(x_0) - V(x[k], k), as published; below 1: less variance, more of V's bias."""
+    """With the baselines value and stein: 1 is f(x_0) - V, as published; below 1: less variance, more of V's bias."""
     group_size: Annotated[int, Bounds(2)] | None = None
     """Trajectories that share x[0], a divisor of num_envs; with None each draws its own x[0]."""
     surrogate: Surrogate = "score"
@@ -46,6 +47,14 @@ class PolicyGradientConfig(AgentConfig):
             raise ValueError(
                 f"baseline={self.baseline!r} and advantage_normalization={self.advantage_normalization!r} need groups "
                 "of trajectories that share x[0], but group_size is None. Give group_size, for example 8."
+            )
+        others = (self.surrogate, self.advantage_normalization, self.minibatch_size)
+        if self.baseline == "stein" and others != ("score", "none", None):
+            raise ValueError(
+                "baseline='stein' adds the slope of V to the score-function loss of the whole buffer: it needs "
+                "surrogate='score', advantage_normalization='none' and minibatch_size=None; received "
+                f"surrogate={self.surrogate!r}, advantage_normalization={self.advantage_normalization!r} and "
+                f"minibatch_size={self.minibatch_size!r}. Change these, or take baseline='value'."
             )
 
 

@@ -69,5 +69,5 @@ class DxDP(IPMAgent):
 
     def next_value(self, x_next: Tensor) -> Tensor:
         """V(x[k+1], k + 1) (K, n) of x_next (K, n, *shape); after the last step that is f."""
-        final = self.critic(x_next[-1:])
+        final = self.reward_of(x_next[-1:])
         return torch.cat([self.value(x_next[:-1], self.steps[1:]), final]) if len(x_next) > 1 else final

@@ -41,7 +41,7 @@ class Pathwise(IPMAgent):
     def policy_loss(self, batch: Trajectories, advantage: Tensor | None, first: bool) -> Loss:
         """- mean f(x[K]) of n fresh chains, plus the KL penalty at the states they visit; a scalar."""
         xs = self.chain(batch.xs[0])
-        score = self.critic(xs[-1]).mean()
+        score = self.reward_of(xs[-1]).mean()
         loss = -score, {"pathwise_loss": -score.detach()}
         if self.config.kl_coef == 0:
             return loss

@@ -24,6 +24,7 @@ from typing import NamedTuple, TypeVar, cast
 import torch
 from torch import Tensor
 
+from agents.algorithms import stein
 from agents.algorithms.config import PolicyGradientConfig
 from agents.algorithms.presets import PRESETS
 from agents.core.advantages import (
@@ -71,13 +72,15 @@ def start(agent: IPMAgent) -> Tensor:
 def step_advantages(agent: IPMAgent, batch: Trajectories) -> Tensor:
     """A (K, n), with f and V of now; with surrogate "regression" already the weights w."""
     c, score = options(agent), agent.score(batch)
-    if c.baseline == "value":
+    if c.baseline in ("value", "stein"):
         found = advantages(agent.value(batch.xs[:-1], agent.steps), score, c.gae_lambda)
+        if c.baseline == "stein":
+            found = stein.later_advantages(found, c.gae_lambda, stein.has_slope(agent))
     elif c.baseline == "group":
         assert c.group_size is not None
         found = group_advantages(score, c.group_size).expand_as(batch.scored)
     else:
-        found = (score - agent.ranks.mean(agent.critic(agent.envs.data_batch()).mean())).expand_as(batch.scored)
+        found = (score - agent.ranks.mean(agent.reward_of(agent.envs.data_batch()).mean())).expand_as(batch.scored)
     if c.advantage_normalization != "none":
         group_size = c.group_size if c.advantage_normalization == "group" else None
         found = normalised(found, c.advantage_std_floor, group_size, agent.ranks)
@@ -113,10 +116,12 @@ def policy_loss(agent: IPMAgent, batch: Trajectories, advantage: Tensor | None, 
     c, t = options(agent), transitions(agent, batch, advantage)
     law = agent.policy(t.x, t.k)
     log_prob = law.log_prob(t.x_next)
-    weighted = t.advantage
-    if c.step_weight == "equal":
-        weighted = weighted * equal_step_weights(agent.policy.sampling_table)[t.k]
-    if c.surrogate == "clip":
+    weight = equal_step_weights(agent.policy.sampling_table)[t.k] if c.step_weight == "equal" else None
+    weighted = t.advantage if weight is None else t.advantage * weight
+    if c.baseline == "stein":
+        loss, metrics = score_function_loss(log_prob, weighted)
+        loss = loss + stein.slope_loss(law, t.x_next, stein.slopes(agent, t.x_next), weight)
+    elif c.surrogate == "clip":
         loss, metrics = clipped_loss(log_prob, t.old_log_prob, weighted, c.clip_range)
     else:
         loss, metrics = score_function_loss(log_prob, weighted)
@@ -176,8 +181,8 @@ def score_function(cls: Agent) -> Agent:
         return default
 
     def uses_value(agent: IPMAgent) -> bool:
-        """Whether the value baseline V is subtracted."""
-        return options(agent).baseline == "value"
+        """Whether a value baseline is subtracted, V(x[k], k) or V(x[k+1], k+1)."""
+        return options(agent).baseline in ("value", "stein")
 
     joints = {
         "config_class": PolicyGradientConfig,

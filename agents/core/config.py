@@ -7,12 +7,14 @@ Options that the papers combine freely are fields of their own. The named algori
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from diffusion_env.fields import Count, Decay, Depth, Positive, Weight, Width, check_fields
+from diffusion_env.fields import Bounds, Count, Decay, Depth, Positive, Weight, Width, check_fields
 
 Schedule = Literal["constant", "linear"]
 Std = Literal["fixed", "learned"]
+DeployedStd = Literal["training", "table", "mean"]
+Reward = Literal["derivative", "score"]
 
 
 @dataclass(frozen=True)
@@ -20,11 +22,16 @@ class AgentConfig:
     """What every agent of algorithm 1's shape has: rollouts that teach critic and value, then steps on the sampler."""
 
     n_critic: Count = 5
-    """Rollouts per iteration, each followed by one step on the critic and one on the value function."""
+    """Rollouts per iteration, each followed by steps on the critic and on the value function: one of each for about 128
+    trajectories."""
+    n_critic_exponent: Weight = 0.0
+    """n_critic is multiplied by K to this power, and rounded."""
     n_generator: Count = 1
     """Policy steps per iteration."""
     learning_rate: Weight = 6e-4
     """Adam's step size for the sampler's network."""
+    learning_rate_exponent: Weight = 0.0
+    """learning_rate is divided by K to this power: a chain of K steps adds up K changes of the network."""
     critic_learning_rate: Weight = 2e-3
     """Adam's step size for the critic."""
     value_learning_rate: Weight = 1e-3
@@ -39,6 +46,9 @@ class AgentConfig:
     """The policy gradient is scaled down to this Euclidean norm; None leaves it as it is."""
     ema_decay: Decay = 0.99
     """Decay per policy step of the averaged sampler used by predict, sample and evaluate; 0 keeps the newest."""
+    ema_width: Annotated[float, Bounds(0.0, 0.28, open_low=True)] | None = None
+    """Width of the average as a share of the run so far, instead of ema_decay: the standard deviation of its weights
+    over policy steps (power-function average, Karras et al. 2024, arXiv 2312.02696, section 3.1)."""
     kl_coef: Weight = 0.0
     """Weight of the KL divergence of each step from the pretrained sampler's, in nats (closed form)."""
     std: Std = "fixed"
@@ -46,7 +56,13 @@ class AgentConfig:
     std_lr_scale: Weight = 100.0
     """Step size of a learned std, as a multiple of learning_rate."""
     min_std: Weight = 0.0
-    """The step table's standard deviations are raised to at least this, in network units; 0 leaves them."""
+    """In training the step table's standard deviations are raised to at least this, in network units; 0 leaves them."""
+    deployed_std: DeployedStd | None = None
+    """Standard deviations of predict, sample and evaluate: training, those of training; table, the step table's; mean,
+    the step table's without noise in the last step. None: training where std is learned, table where it is fixed."""
+    reward: Reward = "score"
+    """What the sampler raises: score, f; derivative, `Critic.reward`, that of the penalised distance, exact for the
+    best critic, but with a slope of the wrong sign where a critic overshoots (f < - 1 / (2 gamma) for "energy")."""
     value_loss_weight: Weight = 1.0
     """Weight of the value error in the critic's loss, for critics that want it as their penalty ("baseline")."""
     value_width: Width = 128
@@ -55,6 +71,11 @@ class AgentConfig:
     """Hidden layers of the value function."""
     value_body: str | None = None
     """Network body of the value function, "mlp" or "conv"; None chooses by the shape of the data."""
+
+    def at_steps(self, num_steps: int) -> tuple[int, float]:
+        """The number of rollouts per iteration and the sampler's step size at K = ``num_steps``."""
+        rollouts = max(1, round(self.n_critic * num_steps**self.n_critic_exponent))
+        return rollouts, self.learning_rate / num_steps**self.learning_rate_exponent
 
     def __post_init__(self) -> None:
         """TypeError or ValueError that names the field, what is allowed and what was received."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -33,16 +35,21 @@ def kl_to_pretrained(policy: DenoisingPolicy, pretrained: DenoisingPolicy, xs: T
     return {**per_step, "train/kl_to_pretrained": float(kl.sum())}
 
 
-def refuse_without_gradient(critic: Critic, x: Tensor, who: str) -> None:
-    """ValueError, for the algorithm called ``who``, where the scores of the events ``x`` (n, *shape) have no gradient
-    with respect to them."""
+def has_gradient(score: Callable[[Tensor], Tensor], x: Tensor) -> bool:
+    """Whether the scores (n,) of the events ``x`` (n, *shape) have a gradient with respect to them."""
     with torch.inference_mode(False), torch.enable_grad():
         x = x.detach().clone().requires_grad_()
         try:
-            (gradient,) = torch.autograd.grad(critic(x).sum(), x, allow_unused=True)
+            (gradient,) = torch.autograd.grad(score(x).sum(), x, allow_unused=True)
         except RuntimeError:  # of autograd: nothing requires a gradient, or numpy was asked for one
             gradient = None
-    if gradient is None:
+    return gradient is not None
+
+
+def refuse_without_gradient(critic: Critic, x: Tensor, who: str) -> None:
+    """ValueError, for the algorithm called ``who``, where the scores of the events ``x`` (n, *shape) have no gradient
+    with respect to them."""
+    if not has_gradient(critic, x):
         raise ValueError(
             f"{who} follows the gradient of the reward, and autograd finds none through the critic {critic.name!r}. "
             "Write the reward in operations of torch that have a gradient (no detach, no numpy, no comparisons), or "

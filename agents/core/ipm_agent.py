@@ -31,7 +31,7 @@ from agents.core.diagnostics import critic_diagnostics, exploration, kl_to_pretr
 from agents.core.learning import MaybeCallback, StopTraining
 from agents.core.logs import log_state
 from agents.core.losses import Loss, Metrics, value_loss
-from agents.core.optimization import decayed, descend, refuse_non_finite, set_learning_rate
+from agents.core.optimization import decayed, descend, power_average, refuse_non_finite, set_learning_rate
 from agents.core.policy import DenoisingPolicy, all_steps
 from agents.core.ranks import Ranks
 from agents.core.rollout import Trajectories, collect, concatenated, make_envs, required_denoiser
@@ -137,19 +137,23 @@ class IPMAgent:
         ``generator``: weights are drawn from it, the same on all ranks.
         """
         c, table = self.config, self.envs.table
-        policy = partial(DenoisingPolicy, table=table, min_std=c.min_std)
+        policy = partial(DenoisingPolicy, table=table, min_std=c.min_std, deployed_std=c.deployed_std)
         self.policy = policy(copy.deepcopy(self.pretrained), learn_std=c.std == "learned").to(self.device)
         self.policy.requires_grad_(True)
         self.reference = policy(self.pretrained)  # the pretrained sampler, with the same std
         self.check()
-        self.average = AveragedModel(self.policy, multi_avg_fn=get_ema_multi_avg_fn(c.ema_decay))
+        averaged = get_ema_multi_avg_fn(c.ema_decay) if c.ema_width is None else power_average(c.ema_width)
+        self.average = AveragedModel(self.policy, multi_avg_fn=averaged)
         value = partial(ValueNet, width=c.value_width, depth=c.value_depth, generator=generator, body=c.value_body)
         self.value = value(self.dataset.shape, table.num_steps).to(self.device)
         groups: list[dict[str, Any]] = [{"params": list(self.policy.net.parameters())}]
         if self.policy.log_std_ratio is not None:
             groups.append({"params": [self.policy.log_std_ratio], "lr_scale": c.std_lr_scale})
         adam = partial(torch.optim.Adam, betas=(c.adam_beta1, c.adam_beta2), fused=True)
-        self.policy_optimizer = adam(groups, lr=c.learning_rate)
+        self.n_critic: int
+        self.learning_rate: float
+        self.n_critic, self.learning_rate = c.at_steps(table.num_steps)
+        self.policy_optimizer = adam(groups, lr=self.learning_rate)
         self.value_optimizer = adam(self.value.parameters(), lr=c.value_learning_rate)
         self.steps = all_steps(table.num_steps, self.device)  # (K, 1)
 
@@ -175,9 +179,10 @@ class IPMAgent:
         """
         self.set_learning_rates()
         buffer: list[Trajectories] = []  # emptied at every iteration
-        for _ in range(self.config.n_critic):
+        for _ in range(self.n_critic):
             newest = self.rollout()  # B trajectories of the sampler, x[0] ~ N(0, I), x[k+1] ~ p_theta(. | x[k])
-            critic_metrics, value_metrics = self.teach(newest)  # f: up on data, down on x_0; V(x[k], k): towards f(x_0)
+            for part in newest.parts():  # of about 128 trajectories, so that f takes as many steps whatever B is
+                critic_metrics, value_metrics = self.teach(part)  # f: up on data, down on x_0; V(x[k], k): to f(x_0)
             buffer.append(newest)
         self.newest, batch = newest, concatenated(buffer)
         advantage, policy_metrics = self.advantages(batch), Metrics()  # A[k] = f(x_0) - V(x[k], k), f and V of now
@@ -194,7 +199,7 @@ class IPMAgent:
     def set_learning_rates(self) -> None:
         """The three step sizes of now, by ``lr_schedule``."""
         c, left = self.config, self.progress_remaining
-        set_learning_rate(self.policy_optimizer, decayed(c.learning_rate, c.lr_schedule, left))
+        set_learning_rate(self.policy_optimizer, decayed(self.learning_rate, c.lr_schedule, left))
         set_learning_rate(self.value_optimizer, decayed(c.value_learning_rate, c.lr_schedule, left))
         self.critic.set_learning_rate(decayed(c.critic_learning_rate, c.lr_schedule, left))
 
@@ -239,8 +244,16 @@ class IPMAgent:
 
     @torch.no_grad()
     def score(self, batch: Trajectories) -> Tensor:
-        """f(x_0) of now, (n,)."""
-        return self.critic(batch.x0)
+        """What the sampler raises, (n,) of the samples x_0: `AgentConfig.reward` of the critic of now.
+
+        The letter f(x_0) stands for it below.
+        """
+        return self.reward_of(batch.x0)
+
+    def reward_of(self, x: Tensor) -> Tensor:
+        """`Critic.reward` or f, as ``config.reward`` says, (*batch,) of events x (*batch, *shape); differentiable."""
+        scores: Tensor = self.critic.reward(x) if self.config.reward == "derivative" else self.critic(x)
+        return scores
 
     def update_critic(self, newest: Trajectories) -> dict[str, float]:
         """One step on f: maximise mean f(data) - mean f(x_0), within the critic's regulariser; its metrics.
@@ -341,7 +354,7 @@ class IPMAgent:
     @property
     def iteration_timesteps(self) -> int:
         """Environment steps of an iteration: n_critic rollouts."""
-        return self.config.n_critic * self.num_envs * self.envs.table.num_steps
+        return self.n_critic * self.num_envs * self.envs.table.num_steps
 
     @property
     def critic(self) -> Critic:
@@ -433,7 +446,7 @@ class IPMAgent:
         k = torch.as_tensor(np.asarray(observation["step"]), dtype=torch.int64, device=self.device)
         if bool((k >= self.policy.table.num_steps).any()):
             raise ValueError(f"A finished sample (step {self.policy.table.num_steps}) has no next action; reset first.")
-        law = self.sampler(x, k)
+        law = self.sampler.deployed(x, k)
         x_next = law.mean if deterministic else law.sample(self.sample_generator)
         return self.policy.action(x, x_next, k).numpy(force=True), None
 
@@ -446,7 +459,7 @@ class IPMAgent:
 
     def sample_with(self, n: int, generator: torch.Generator) -> Tensor:
         """n samples (n, *shape) in data units from the noise of ``generator``."""
-        return self.dataset.to_data(sample(self.sampler.sampling_table, self.sampler.net, n, generator))
+        return self.dataset.to_data(sample(self.sampler.deployed_table, self.sampler.net, n, generator))
 
     def evaluate(self, config: EvaluationConfig | None = None) -> dict[str, Any]:
         """The metrics of `diffusion_env.evaluation.protocol.evaluate`, in data units, of the current sampler."""

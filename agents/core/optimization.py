@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from agents.core.ranks import ALONE, Ranks
 
+Weights = tuple[Tensor, ...] | list[Tensor]
+
 
 def decayed(base: float, schedule: str, progress_remaining: float) -> float:
     """The step size now: ``base``, or ``base`` times what remains of the run."""
     return base * progress_remaining if schedule == "linear" else base
+
+
+def power_average(width: float) -> Callable[[Weights, Weights, Tensor | int], None]:
+    """The average of weights, tensors of any shape, over steps t = 0 ... n, weighted by t^gamma.
+
+    What it returns is a `multi_avg_fn` of `AveragedModel`.
+
+    ``width``: the standard deviation of these weights over t, as a share of n; gamma is the root of
+    (gamma + 1) / ((gamma + 2)^2 (gamma + 3)) = width^2. The average of a run is then over its last share, whatever its
+    length. Source: power-function EMA, Karras et al., CVPR 2024, arXiv 2312.02696, section 3.1 and appendix C.
+    """
+    gamma = float(np.roots([1, 7, 16 - width**-2, 12 - width**-2]).real.max())
+
+    @torch.no_grad()
+    def update(averaged: Weights, newest: Weights, count: Tensor | int) -> None:
+        share = 1 - (1 - 1 / (count + 1)) ** (gamma + 1)  # of the newest weights; 0-d, on their device
+        for old, new in zip(averaged, newest, strict=True):
+            old.lerp_(new, torch.as_tensor(share, device=old.device, dtype=old.dtype))
+
+    return update
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:

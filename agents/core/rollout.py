@@ -14,6 +14,7 @@ from agents.core.policy import DenoisingPolicy
 from diffusion_env.checks import NonFiniteActionError
 from diffusion_env.critics import Critic
 from diffusion_env.samplers.denoiser import Denoiser
+from diffusion_env.unseen_samples import num_updates
 from diffusion_env.vector_env import DDPMShortcutVectorEnv
 
 
@@ -87,6 +88,14 @@ class Trajectories(NamedTuple):
                 "False. Set needs_density = True on the class whose policy_loss uses log_prob."
             )
         return self.log_prob
+
+    def parts(self) -> list[Trajectories]:
+        """Equal parts of about `CRITIC_BATCH` trajectories, itself where it holds no more: `num_updates` of them."""
+        n = num_updates(self.xs.shape[1])
+        if n == 1:
+            return [self]
+        scores = [None] * n if self.log_prob is None else self.log_prob.tensor_split(n, dim=1)
+        return [Trajectories(xs, score) for xs, score in zip(self.xs.tensor_split(n, dim=1), scores, strict=True)]
 
 
 def concatenated(buffer: Sequence[Trajectories]) -> Trajectories:

@@ -53,7 +53,7 @@ class FunctionRun(Untouched):
         found = self.function(self.task, total_timesteps, self.seed, **self.settings)
         self._drawn_by = None
         if isinstance(found, DenoisingPolicy):
-            self.table, self.network = found.sampling_table, found.net
+            self.table, self.network = found.deployed_table, found.net
         elif isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], StepTable):
             self.table, self.network = found
         elif callable(found):

@@ -36,7 +36,7 @@ def network_of(algorithm: Algorithm) -> nn.Module | None:
 
 def step_table(algorithm: Algorithm) -> dict[str, Tensor]:
     """Columns (K,) of the table that the sampler walks, with its own standard deviations where it has them."""
-    table = algorithm.sampler.sampling_table if isinstance(algorithm, IPMAgent) else None
+    table = algorithm.sampler.deployed_table if isinstance(algorithm, IPMAgent) else None
     if isinstance(algorithm, SB3Run):
         table = algorithm.env.table
     return {} if table is None else {name: getattr(table, name) for name in ("x_coef", "eps_coef", "std", "time")}

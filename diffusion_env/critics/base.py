@@ -64,6 +64,16 @@ class Critic(nn.Module, ABC):
     def forward(self, x: Tensor) -> Tensor:
         """Scores (*batch,) of events x (*batch, *shape), high on data."""
 
+    def reward(self, x: Tensor) -> Tensor:
+        """What a step on the sampler p raises, (*batch,) of events x (*batch, *shape): minus the derivative, in p, of
+        the distance that the critic maximises, up to a constant.
+
+        f itself where the class of f is a hard one (Fan & Lee 2023, theorem 4.1). A critic whose class is kept by a
+        penalty that depends on p has the penalty's derivative beside f.
+        """
+        scores: Tensor = self(x)
+        return scores
+
     @abstractmethod
     def update(self, real: Tensor, fake: Tensor, penalty: Penalty | None = None) -> dict[str, float]:
         """One training step on real (N, *shape) and fake (M, *shape); N and M may differ.

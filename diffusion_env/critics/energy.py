@@ -45,6 +45,15 @@ class EnergyCritic(TrainedCritic):
         own = {"gamma": gamma, "num_features": num_features, "frequency": frequency}
         super().__init__(shape, seed, width, depth, learning_rate, body, own)
 
+    def reward(self, x: Tensor) -> Tensor:
+        """f + gamma f^2, (*batch,) of events x (*batch, *shape).
+
+        The distance is D(p) = max over f of E_q f - E_p f - gamma (E_q f^2 + E_p f^2), with p the samples and q the
+        data. At the maximum only the terms that hold p itself count: dD / dp(x) = - f(x) - gamma f(x)^2.
+        """
+        scores = self(x)
+        return scores + self.gamma * scores.square()
+
     def regulariser(self, real: Tensor, fake: Tensor, f_real: Tensor, f_fake: Tensor) -> Tensor:
         """gamma times the mean square of the scores of each batch: of f_real (N,) and f_fake (M,) a scalar."""
         return self.gamma * (f_real.square().mean() + f_fake.square().mean())

@@ -23,17 +23,17 @@ class FrozenCritic(Critic):
     def __init__(self, reward: Callable[[Tensor], Tensor], shape: Sequence[int] | None = None) -> None:
         """`shape` is the shape of one event; None takes a critic's own, and checks nothing for a function."""
         super().__init__(reward.shape if isinstance(reward, Critic) else shape)
-        self.reward = reward
+        self.function = reward
         self.config = {"name": reward.name, "config": reward.config} if isinstance(reward, Critic) else {}
 
     def forward(self, x: Tensor) -> Tensor:
         """Scores (*batch,) of events x (*batch, *shape): the reward function's."""
         self.check_events(x, "events")
-        if self.shape is None or isinstance(self.reward, Critic):
-            return self.reward(x)
+        if self.shape is None or isinstance(self.function, Critic):
+            return self.function(x)
         batch = x.shape[: x.ndim - len(self.shape)]
         events = x.reshape(-1, *self.shape)  # one batch dimension, whatever the caller's
-        scores: Any = self.reward(events)
+        scores: Any = self.function(events)
         if not isinstance(scores, Tensor):
             raise TypeError(
                 f"{critic_title(self)} gave a {type(scores).__name__} for events of shape {tuple(events.shape)}, but "
@@ -58,9 +58,9 @@ class FrozenCritic(Critic):
 
     def save(self, path: str | Path) -> Path:
         """As `Critic.save`; TypeError for a plain function."""
-        if not isinstance(self.reward, Critic):
+        if not isinstance(self.function, Critic):
             raise TypeError(
-                f"The frozen critic of {self.reward!r} cannot be saved: a checkpoint holds numbers, not "
+                f"The frozen critic of {self.function!r} cannot be saved: a checkpoint holds numbers, not "
                 "code, and only a critic of this package can be built again from it. Keep the function in "
                 "your own module and pass it to make_critic again."
             )
@@ -69,7 +69,7 @@ class FrozenCritic(Critic):
 
 def critic_title(critic: Critic) -> str:
     """What errors call a critic: "The critic 'energy'", or "The reward function 'my_reward'"."""
-    if isinstance(critic, FrozenCritic) and not isinstance(critic.reward, Critic):
-        function = critic.reward
+    if isinstance(critic, FrozenCritic) and not isinstance(critic.function, Critic):
+        function = critic.function
         return f"The reward function {getattr(function, '__qualname__', type(function).__name__)!r}"
     return f"The critic {getattr(critic, 'name', type(critic).__name__)!r}"

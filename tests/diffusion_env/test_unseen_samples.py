@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffusion_env.unseen_samples import CRITIC_BATCH, UnseenSamples
+from diffusion_env.unseen_samples import CRITIC_BATCH, UnseenSamples, num_updates
 
 CPU = torch.device("cpu")
 
@@ -60,3 +60,14 @@ def test_mixed_shapes_are_a_fault(other: Tensor) -> None:
     unseen.add(states(5))
     with pytest.raises(AssertionError):
         unseen.add(other)
+
+
+@pytest.mark.parametrize("num_envs", [16, 128, 1024])
+def test_updates_for_all_samples_do_not_depend_on_how_many_finish_at_once(num_envs: int) -> None:
+    unseen, updates = UnseenSamples(), 0
+    for _ in range(8 * 1024 // num_envs):
+        unseen.add(states(num_envs))
+        batch = unseen.take_batch()
+        updates += 0 if batch is None else num_updates(batch.shape[1])
+    assert updates == 8 * 1024 // CRITIC_BATCH
+    assert [num_updates(n) for n in (1, 127, 129, 200, 383, 385)] == [1, 1, 1, 2, 3, 3]

@@ -152,7 +152,7 @@ def test_options_are_orthogonal(
     assert [line["sanity/ratio"] + line["sanity/gradient"] for line in lines] == [0, 0]
     assert ("train/kl_penalty" in lines[0]) is (options["kl_coef"] > 0)
     assert ("train/clip_fraction" in lines[0]) is (options["surrogate"] == "clip")
-    assert ("train/value_loss" in lines[0]) is (options["baseline"] == "value")
+    assert ("train/value_loss" in lines[0]) is (options["baseline"] in ("value", "stein"))
     assert not torch.equal(agent.sample(9, seed=0), before)
     assert (agent.policy.log_std_ratio is not None and bool(agent.policy.log_std_ratio.any())) is (
         options["std"] == "learned"

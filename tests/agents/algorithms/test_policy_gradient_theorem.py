@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from agents.algorithms.policy_gradient import score_function_loss
+from agents.algorithms.stein import later_advantages, slope_loss
 from agents.core.advantages import advantages
 from agents.core.policy import DenoisingPolicy, all_steps
 from agents.core.rollout import Trajectories, collect
@@ -186,6 +187,43 @@ def test_the_value_baseline_is_unbiased_and_reduces_variance(name: str) -> None:
     plain, with_value = estimates(world, no_baseline), estimates(world, exact_value(world), seed=1)
     assert agrees(with_value, world.gradient)
     assert with_value.var(axis=0).sum() < 0.5 * plain.var(axis=0).sum()
+
+
+def stein_estimates(world: World, value: Reward, seed: int, whole: bool = True) -> NDArray[np.float64]:
+    """As `estimates`, with the baseline V(x[k+1], k+1) = ``value`` of x[1] ... x[K-1] and its slope; ``whole`` False
+    leaves the slope out."""
+    rows, gradients = all_steps(K, torch.device("cpu")), []
+    for t in roll(world, seed):
+        x_next = t.xs[1:].clone().requires_grad_()
+        phi = torch.cat([value(x_next[:-1]), world.envs.critic(x_next[-1:])])  # (K, B)
+        (slope,) = torch.autograd.grad(phi.sum(), x_next)
+        values = torch.cat([torch.zeros_like(phi[:1]), phi.detach()[:-1]])  # V(x[k], k); the first is never used
+        left = later_advantages(advantages(values, world.envs.critic(t.x0)), 1.0, exact_end=True)
+        law = world.policy(t.xs[:-1], rows)
+        slope = slope if whole else torch.zeros_like(slope)
+        loss = score_function_loss(law.log_prob(t.xs[1:]), left)[0] + slope_loss(law, t.xs[1:], slope)
+        parts = torch.autograd.grad(K * loss, list(world.policy.parameters()))
+        gradients.append(torch.cat([part.flatten() for part in parts]).double().numpy())
+    return np.stack(gradients)
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_the_stein_baseline_is_unbiased_whatever_v_and_reduces_variance(name: str) -> None:
+    world = WORLDS[name]()
+
+    def wrong(x: Tensor) -> Tensor:
+        return (x.square().sum(-1) + 3 * x.sum(-1)).sin()
+
+    def exact(x: Tensor) -> Tensor:
+        whole = torch.cat([torch.zeros_like(x[:1]), x])
+        return exact_value(world)(whole, whole)[1:]
+
+    with_wrong, with_exact = stein_estimates(world, wrong, 2), stein_estimates(world, exact, 3)
+    assert agrees(with_wrong, world.gradient)
+    assert agrees(with_exact, world.gradient)
+    with_value = estimates(world, exact_value(world), seed=1)
+    assert with_exact.var(axis=0).sum() < 0.7 * with_value.var(axis=0).sum()
+    assert not agrees(stein_estimates(world, exact, 3, whole=False), world.gradient)  # negative control
 
 
 @pytest.mark.parametrize("name", WORLDS)

@@ -11,8 +11,10 @@ from agents.core.config import AgentConfig, checked_config, describe
 NAN, INF = float("nan"), float("inf")
 BAD: dict[str, list[Any]] = {
     "n_critic": [0, -1, 1.5, "5", True],
+    "n_critic_exponent": [-0.5, INF],
     "n_generator": [0, 2.0],
     "learning_rate": [-1e-3, NAN, INF],
+    "learning_rate_exponent": [-0.5, NAN],
     "critic_learning_rate": [-1.0],
     "value_learning_rate": [INF],
     "adam_beta1": [1.0, -0.1],
@@ -20,6 +22,9 @@ BAD: dict[str, list[Any]] = {
     "lr_schedule": ["cosine", None],
     "max_grad_norm": [0, -0.1, NAN],
     "ema_decay": [1, -0.1, NAN],
+    "ema_width": [0, 0.3, NAN],
+    "deployed_std": ["wide", 0],
+    "reward": ["f", None],
     "kl_coef": ["x", True, -0.1, NAN, INF],
     "std": ["free", None],
     "std_lr_scale": [-1.0, INF],
@@ -71,3 +76,10 @@ def test_another_class_is_refused_in_words(other: Any) -> None:
 def test_a_dict_is_refused_with_the_words_to_write() -> None:
     with pytest.raises(TypeError, match=r"received a dict.*write OtherConfig\(\*\*config\)"):
         checked_config({"weight": 2.0}, OtherConfig, "Mine")
+
+
+@pytest.mark.parametrize(("num_steps", "rollouts"), [(1, 1), (2, 1), (4, 2), (10, 3), (20, 4)])
+def test_settings_that_follow_the_number_of_steps(num_steps: int, rollouts: int) -> None:
+    config = AgentConfig(n_critic=1, n_critic_exponent=0.5, learning_rate=3e-3, learning_rate_exponent=1.0)
+    assert config.at_steps(num_steps) == (rollouts, pytest.approx(3e-3 / num_steps))
+    assert AgentConfig().at_steps(num_steps) == (AgentConfig().n_critic, AgentConfig().learning_rate)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from agents.core.optimization import decayed, descend, refuse_non_finite, set_learning_rate
+from agents.core.optimization import decayed, descend, power_average, refuse_non_finite, set_learning_rate
 
 
 def weights(value: float = 1.0) -> tuple[nn.Parameter, torch.optim.SGD]:
@@ -54,3 +54,16 @@ def test_step_sizes(schedule: str, expected: float) -> None:
     optimizer = torch.optim.SGD(groups, lr=1.0)
     set_learning_rate(optimizer, 0.1)
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.1, 3.0])
+
+
+@pytest.mark.parametrize("width", [0.05, 0.1, 0.2])
+def test_the_power_average_weighs_a_share_of_the_run_that_does_not_depend_on_its_length(width: float) -> None:
+    for length in (200, 1000):
+        steps = torch.arange(length, dtype=torch.float64)
+        means = [torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)]
+        update = power_average(width)
+        for t in range(1, length):
+            update(means, [steps[t : t + 1], steps[t : t + 1] ** 2], torch.tensor(t))
+        mean, square = float(means[0]), float(means[1])
+        assert (square - mean**2) ** 0.5 / length == pytest.approx(width, rel=0.02)
+        assert mean > length / 2

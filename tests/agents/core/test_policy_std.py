@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -188,3 +189,44 @@ def test_a_resumed_run_goes_on_counting(
     assert loaded.network_evaluations == agent.network_evaluations == 3 * 2 * 2 * 8
     loaded.learn(1, reset_num_timesteps=False)
     assert loaded.network_evaluations == 2 * agent.network_evaluations
+
+
+# --- what explores is not what is handed out -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("deployed", "learn", "wanted"),
+    [
+        (None, False, "table"),
+        (None, True, "training"),
+        ("table", True, "table"),
+        ("training", False, "training"),
+        ("mean", False, "mean"),
+    ],
+)
+def test_the_deployed_std(deployed: Any, learn: bool, wanted: str) -> None:
+    table = make_table("ddpm", SCHEDULE, 4)
+    policy = DenoisingPolicy(network(), table, min_std=0.3, learn_std=learn, deployed_std=deployed)
+    stds = {
+        "table": table.std,
+        "training": policy.sampling_table.std,
+        "mean": torch.cat([table.std[:-1], torch.zeros(1)]),
+    }
+    assert torch.equal(policy.deployed_table.std, stds[wanted])
+    assert differs(policy.deployed_table, table) == (set() if wanted == "table" else {"std"})
+    x = normal(5, 2)
+    with torch.no_grad():
+        law = policy.deployed(x, 3)
+        assert torch.equal(law.mean, policy(x, 3).mean)
+        assert torch.equal(law.std.flatten(), stds[wanted][3:])
+        assert not torch.equal(stds["training"][3], stds["table"][3])
+
+
+def test_an_agent_samples_and_acts_with_the_deployed_std(make_agent: MakeAgent, small_config: SmallConfig) -> None:
+    def spread(**changes: Any) -> float:
+        agent = make_agent(small_config("sft_pg", min_std=0.5, **changes))
+        observation = {"x": np.zeros((200, 2), np.float32), "step": np.full(200, agent.policy.table.num_steps - 1)}
+        actions, _ = agent.predict(observation)
+        return float(actions.std())
+
+    assert spread(deployed_std="training") > 3 * spread() > 3 * spread(deployed_std="mean")

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from agents.algorithms.policy_gradient import SFTPG
 from agents.core.policy import all_steps
-from agents.core.rollout import Trajectories, collect
+from agents.core.rollout import Trajectories, collect, concatenated
 from diffusion_env.denoisers.mlp import EpsMLP
 from diffusion_env.samplers.schedules import make_schedule
 from diffusion_env.samplers.walk import walk
+from tests.support import normal
 
 MakeAgent = Callable[..., SFTPG]
 
@@ -146,3 +147,13 @@ def test_an_error_of_the_reward_function_is_not_taken_for_a_policy_that_diverged
 def test_agents_take_no_flat_observations(make_agent: MakeAgent) -> None:
     with pytest.raises(ValueError, match="An agent reads x and step; received observation='flat'"):
         make_agent(observation="flat")
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(64, [64]), (128, [128]), (300, [150, 150]), (1024, [128] * 8)])
+def test_parts_hold_every_trajectory_once(count: int, sizes: list[int]) -> None:
+    whole = Trajectories(normal(4, count, 2), normal(3, count, seed=1))
+    parts = whole.parts()
+    assert [part.x0.shape[0] for part in parts] == sizes
+    again = concatenated(parts)
+    assert torch.equal(again.xs, whole.xs) and torch.equal(again.scored, whole.scored)
+    assert all(part.log_prob is None for part in Trajectories(whole.xs, None).parts())

@@ -53,3 +53,51 @@ def test_fourier_features_see_what_a_plain_network_does_not() -> None:
 
     assert seen(4.0) > 0.5
     assert seen(1e-3) < 0.2
+
+
+class Table(torch.nn.Module):
+    """One score for each of the points 0 ... m-1, whose first component is their number."""
+
+    def __init__(self, scores: Tensor) -> None:
+        super().__init__()
+        self.scores = scores
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scores[x[..., 0].long()].unsqueeze(-1)
+
+
+def best_scores(p: Tensor, q: Tensor, gamma: float) -> Tensor:
+    """f at the maximum of sum q f - sum p f - gamma sum (q + p) f^2, found by gradient ascent."""
+    f = torch.zeros_like(p, requires_grad=True)
+    ascent = torch.optim.LBFGS([f], lr=1.0, max_iter=200, tolerance_grad=1e-12, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        ascent.zero_grad()
+        value = -penalised_distance(p, q, f, gamma)
+        value.backward()
+        return value
+
+    ascent.step(loss)
+    return f.detach()
+
+
+def penalised_distance(p: Tensor, q: Tensor, f: Tensor, gamma: float) -> Tensor:
+    return ((q - p) * f).sum() - gamma * ((q + p) * f.square()).sum()
+
+
+@pytest.mark.parametrize("gamma", [0.3, 1.0])
+def test_the_reward_is_the_derivative_of_the_penalised_distance(gamma: float) -> None:
+    """Samples p and data q on six points: a little mass is moved from one point to another."""
+    p = torch.tensor([0.1, 0.3, 0.05, 0.25, 0.2, 0.1], dtype=torch.float64)
+    q = torch.tensor([0.2, 0.1, 0.25, 0.15, 0.1, 0.2], dtype=torch.float64)
+    critic = EnergyCritic((2,), gamma=gamma)
+    critic.network = Table(best_scores(p, q, gamma).float())
+    points = torch.stack([torch.arange(6.0), torch.zeros(6)], -1)
+    reward, score = critic.reward(points), critic(points).detach()
+    size = 1e-3
+    move = torch.zeros(6, dtype=torch.float64)
+    move[2], move[1] = size, -size  # from where samples are too many to where they are too few
+    d = [penalised_distance(r, q, best_scores(r, q, gamma), gamma) for r in (p + move, p - move)]
+    slope = float(d[0] - d[1]) / (2 * size)
+    assert float(reward[2] - reward[1]) == pytest.approx(-slope, rel=1e-3)
+    assert float(score[2] - score[1]) != pytest.approx(-slope, rel=0.02)  # negative control: f alone

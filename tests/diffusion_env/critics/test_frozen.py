@@ -49,7 +49,7 @@ def test_frozen_critic_of_a_path_never_moves(
         train_on_gaussians(frozen, 3)
         assert torch.equal(frozen(x), trained(x))
     again = make_critic(frozen.save(tmp_path / "again"), (2,))
-    assert isinstance(again, FrozenCritic) and not isinstance(again.reward, FrozenCritic)
+    assert isinstance(again, FrozenCritic) and not isinstance(again.function, FrozenCritic)
     assert torch.equal(again(x), trained(x))
     train_on_gaussians(trained, 1)
     assert not torch.equal(again(x), trained(x))
