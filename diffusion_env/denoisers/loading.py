@@ -11,11 +11,12 @@ from torch import Tensor
 
 from diffusion_env.checkpoints import CheckpointError, load_object, with_suffix
 from diffusion_env.denoisers.base import NetworkDenoiser
+from diffusion_env.denoisers.dit import DiTDenoiser
 from diffusion_env.denoisers.mlp import EpsMLP
 from diffusion_env.denoisers.unet import UNetDenoiser
 from diffusion_env.samplers.denoiser import Denoiser, as_denoiser
 
-DENOISERS: dict[str, type[NetworkDenoiser]] = {kind.kind: kind for kind in (EpsMLP, UNetDenoiser)}
+DENOISERS: dict[str, type[NetworkDenoiser]] = {kind.kind: kind for kind in (EpsMLP, UNetDenoiser, DiTDenoiser)}
 """Kind -> class. A file's header and `PretrainConfig.kind` are looked up here; a new kind is one line."""
 
 
