@@ -17,13 +17,13 @@ from typing import Annotated, Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from diffusion_env.checkpoints import CheckpointError, differences
+from diffusion_env.checkpoints import CheckpointError, differences, load_module
 from diffusion_env.denoisers.base import NetworkConfig, NetworkDenoiser
 from diffusion_env.fields import Bounds, Count, Positive, Width, check_fields
 from diffusion_env.samplers.schedules import NoiseSchedule, make_schedule
 
 MOST_LEVELS = 16
-MOST_CHANNELS_BETWEEN = 2
+DEEPER_CHANNELS = 2
 """The channels of the deeper resolutions, in channels of the first."""
 SMALLEST_GRID = 4
 """Pixels: by default the image is halved as long as its shorter side stays at least so long."""
@@ -80,8 +80,8 @@ class UNetArchitecture:
             )
         if wrong := [c for c in self.block_out_channels if c % self.norm_num_groups]:
             raise ValueError(
-                f"block_out_channels holds {wrong}, which {self.norm_num_groups} groups (norm_num_groups) do not divide. "
-                f"Give multiples of {self.norm_num_groups}."
+                f"block_out_channels holds {wrong}, which {self.norm_num_groups} groups (norm_num_groups) do not divide"
+                f". Give multiples of {self.norm_num_groups}."
             )
 
     def keywords(self, shape: tuple[int, ...]) -> dict[str, Any]:
@@ -110,11 +110,13 @@ def small_architecture(width: int, depth: int) -> UNetArchitecture:
     One residual block per resolution and groups of 8: made for images of 8 to 32 pixels on a CPU. ``width`` is a
     multiple of 8.
     """
-    channels = (width, *[MOST_CHANNELS_BETWEEN * width] * (depth - 1))
+    channels = (width, *[DEEPER_CHANNELS * width] * (depth - 1))
+    down: list[DownBlock] = ["DownBlock2D"] * depth
+    up: list[UpBlock] = ["UpBlock2D"] * depth
     return UNetArchitecture(
         channels,
-        ("DownBlock2D",) * depth,
-        ("UpBlock2D",) * depth,
+        tuple(down),
+        tuple(up),
         layers_per_block=1,
         attention_head_dim=math.gcd(32, channels[-1]),
         norm_num_groups=8,
@@ -204,6 +206,25 @@ class UNetDenoiser(NetworkDenoiser):
         refuse_other_weights(architecture, config.shape, own, "The file")
         schedule = make_schedule(config.schedule, config.num_levels)
         return cls(config.shape, schedule, output=config.output, architecture=architecture)
+
+    @classmethod
+    def of_weights(
+        cls,
+        shape: tuple[int, ...],
+        schedule: NoiseSchedule,
+        output: str,
+        architecture: UNetArchitecture,
+        weights: Mapping[str, Tensor],
+        path: str,
+    ) -> Self:
+        """A frozen network of ``weights`` (any shape) under diffusers' names, which were read from ``path``.
+
+        Raises CheckpointError where they are not all of this ``architecture``, ImportError without diffusers.
+        """
+        refuse_other_weights(architecture, shape, weights, path)
+        network = cls(shape, schedule, output=output, architecture=architecture)
+        load_module(network.unet, weights, path)
+        return network.requires_grad_(False)
 
     @property
     def config(self) -> UNetConfig:
