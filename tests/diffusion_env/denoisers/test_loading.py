@@ -69,7 +69,7 @@ class Gain(NetworkDenoiser):
 def test_a_new_kind_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved = Gain((2,), make_schedule("karras", 50), 3, 1, output="sample")
     path = saved.save(tmp_path / "gain")
-    with pytest.raises(CheckpointError, match=r"kind 'gain'; the known kinds are \['mlp'\]\. Add its class"):
+    with pytest.raises(CheckpointError, match=r"kind 'gain'; the known kinds are \['dit', 'mlp', 'unet'\]\. Add its"):
         load_denoiser(path, "points", (2,))
     monkeypatch.setitem(DENOISERS, "gain", Gain)
     network = read_denoiser(path)
@@ -86,9 +86,9 @@ def test_an_unknown_kind_imports_nothing(tmp_path: Path) -> None:
     config = {"shape": [2], "schedule": "cosine", "num_levels": 1000, "width": 16, "depth": 2}
     for name in ("evil:Evil", "os.system", "diffusion_env.denoisers.mlp:EpsMLP"):
         path = save_object(tmp_path / "net", Header("denoiser", name, config), {"weights": {}})
-        with pytest.raises(CheckpointError, match=r"holds a denoiser of kind .*; the known kinds are \['mlp'\]"):
+        with pytest.raises(CheckpointError, match=r"holds a denoiser of kind .*; the known kinds are \['dit', "):
             load_denoiser(path, "points", (2,))
-    with pytest.raises(ValueError, match=r"Unknown kind of denoiser 'evil'. Choose one of \['mlp'\]"):
+    with pytest.raises(ValueError, match=r"Unknown kind of denoiser 'evil'. Choose one of \['dit', 'mlp', 'unet'\]"):
         denoiser_class("evil")
 
 
