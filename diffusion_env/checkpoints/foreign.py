@@ -62,8 +62,12 @@ def read_torch(path: Path) -> Any:
     Raises CheckpointError for a damaged file, and for one that holds any other object.
     """
     try:
-        # Mapped, so that a compressed archive cannot expand; files from before torch 1.6 are no archives.
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        is_archive = zipfile.is_zipfile(path)  # files from before torch 1.6 are none
+        if is_archive:
+            with zipfile.ZipFile(path) as archive:
+                if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                    raise ValueError("it is a compressed archive, which torch does not write and which could expand")
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
     except Exception as error:  # what is wrong with a forged file shows in many ways
         reason = " ".join(str(error).split())[:300]
         raise CheckpointError(

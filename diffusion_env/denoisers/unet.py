@@ -145,8 +145,13 @@ def refuse_other_weights(
 
     Nothing is allocated for ``shape`` (C, H, W), so no memory is taken for what a forged file promises.
     """
-    with torch.device("meta"):
-        expected = unet2d(architecture, shape).state_dict()
+    try:
+        with torch.device("meta"):
+            expected = unet2d(architecture, shape).state_dict()
+    except ImportError:
+        raise
+    except Exception as error:  # settings that do not go together fail in many ways inside diffusers
+        raise CheckpointError(f"The U-Net of {what} cannot be built: {error}. Pass another file.") from error
     if found := differences(expected, weights):
         raise CheckpointError(f"{what} does not hold the weights of its U-Net: {found}. Pass another file.")
 
@@ -203,7 +208,7 @@ class UNetDenoiser(NetworkDenoiser):
         """The network of ``config``, whose size is compared with ``weights`` (any shape) first."""
         architecture = config.architecture or small_architecture(config.width, config.depth)
         own = {name.removeprefix("unet."): weight for name, weight in weights.items()}
-        refuse_other_weights(architecture, config.shape, own, "The file")
+        refuse_other_weights(architecture, config.shape, own, "the file")
         schedule = make_schedule(config.schedule, config.num_levels)
         return cls(config.shape, schedule, output=config.output, architecture=architecture)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,15 @@ def test_a_truncated_file_is_refused(tmp_path: Path, name: str, cut: int) -> Non
     path.write_bytes(path.read_bytes()[:-cut])
     with pytest.raises(CheckpointError, match=r"cannot be read as"):
         read_weights(path)
+
+
+def test_a_compressed_archive_is_refused(tmp_path: Path) -> None:
+    torch.save(WEIGHTS, tmp_path / "net.pth")
+    with zipfile.ZipFile(tmp_path / "net.pth") as stored, zipfile.ZipFile(tmp_path / "small.pth", "w") as deflated:
+        for member in stored.infolist():
+            deflated.writestr(member.filename, stored.read(member), zipfile.ZIP_DEFLATED)
+    with pytest.raises(CheckpointError, match=r"it is a compressed archive, .* could expand"):
+        read_weights(tmp_path / "small.pth")
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,7 @@ def test_what_cannot_be_built_is_refused(shape: tuple[int, ...], width: int, dep
         ({"layers_per_block": 16}, r"is missing from it; .*and \d+ more"),
         ({"layers_per_block": 10**9}, r"layers_per_block must be an integer in \[1, 16\]"),
         ({"down_block_types": ["os.system", "DownBlock2D"]}, r"down_block_types must be a tuple, .*; received"),
+        ({"attn_norm_num_groups": 7, "resnet_time_scale_shift": "scale_shift"}, r"U-Net of the file cannot be built: "),
         ({"act_fn": "relu6"}, r"act_fn must be one of"),
         ({"class_name": "evil:Evil"}, r"\['class_name'\] are not among them"),
     ],
