@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import pickle
 import sys
+import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import gymnasium as gym
 import pytest
 import torch
 
-from agents import SFTPG
+from agents import DDPO, SFTPG
 from diffusion_env.checkpoints import CheckpointError, Header, save_object
 from diffusion_env.denoisers.loading import load_denoiser, read_denoiser
 from diffusion_env.denoisers.unet import UNetArchitecture, UNetDenoiser, small_architecture, unet2d
@@ -71,6 +72,20 @@ def test_there_is_no_dropout(training: bool) -> None:
     network, x = small_unet().train(training), normal(2, 1, 8, 8)
     assert torch.equal(network(x, torch.ones(2)), network(x, torch.ones(2)))
     assert {part.p for part in network.modules() if isinstance(part, torch.nn.Dropout)} == {0.0}
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_rollout_and_update_see_one_policy(dropout: float) -> None:
+    network = small_unet()
+    for part in network.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = dropout  # negative control: what the ratio is where there is dropout after all
+    agent = DDPO(num_envs=4, env_kwargs={"dataset": "digits", "denoiser": network, "num_steps": 2}, seed=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the steps of an untrained network
+        agent.learn(1)
+    assert agent.metrics is not None
+    assert (agent.metrics["train/ratio_error"] < 1e-3) == (dropout == 0)
 
 
 def test_it_is_pickled() -> None:
