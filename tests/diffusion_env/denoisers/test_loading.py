@@ -15,7 +15,7 @@ from diffusion_env.denoisers.base import NetworkDenoiser
 from diffusion_env.denoisers.loading import DENOISERS, denoiser_class, load_denoiser, read_denoiser, shipped_weights
 from diffusion_env.denoisers.mlp import EpsMLP
 from diffusion_env.evaluation.metrics import sliced_wasserstein
-from diffusion_env.samplers.denoiser import EpsDenoiser
+from diffusion_env.samplers.denoiser import EpsDenoiser, as_denoiser
 from diffusion_env.samplers.named import make_table
 from diffusion_env.samplers.schedules import make_schedule
 from diffusion_env.samplers.walk import sample
@@ -119,3 +119,13 @@ def test_shipped_networks_sample_their_data(name: str) -> None:
 def test_a_name_that_no_file_has_lists_the_shipped_ones(denoiser: str) -> None:
     with pytest.raises(FileNotFoundError, match=r"neither a file nor one of the shipped .*'moons'"):
         load_denoiser(denoiser, "moons", (2,))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", ["unet", "dit"])
+def test_networks_of_images_on_an_accelerator(kind: str) -> None:
+    network, x = DENOISERS[kind]((1, 8, 8), COSINE, 8, 1), normal(3, 4, 1, 8, 8)
+    time = torch.tensor([[979.0], [500.5], [1.0]])
+    expected = as_denoiser(network)(x, time)
+    on_device = as_denoiser(network.cuda(), "cuda")(x.cuda(), time.cuda())
+    torch.testing.assert_close(on_device.cpu(), expected, rtol=1e-2, atol=1e-2)  # TF32
