@@ -1,4 +1,4 @@
-"""``ddpm-shortcut``: demo, pretrain, train, evaluate, sample, tune.
+"""``ddpm-shortcut``: demo, pretrain, train, evaluate, sample, export, tune.
 
 The parser is made of the dataclasses in `agents.commands.options`; what a subcommand runs is imported when it runs.
 """
@@ -22,6 +22,7 @@ from agents.commands.options import (
     REGISTRY,
     Demo,
     Evaluate,
+    Export,
     Options,
     Pretrain,
     Sample,
@@ -73,6 +74,7 @@ def parse(argv: Sequence[str]) -> Options:
         Annotated[Train, tyro.conf.subcommand("train", default=train)],
         Annotated[Evaluate, tyro.conf.subcommand("evaluate")],
         Annotated[Sample, tyro.conf.subcommand("sample")],
+        Annotated[Export, tyro.conf.subcommand("export")],
         Annotated[Tune, tyro.conf.subcommand("tune")],
     ]
     with REGISTRY:

@@ -14,7 +14,7 @@ class PretrainConfig:
     """How a denoiser is pretrained."""
 
     kind: str = "mlp"
-    """Kind of network: mlp, or another name in `diffusion_env.denoisers.loading.DENOISERS`."""
+    """Kind of network: mlp, unet, dit, or another name in `diffusion_env.denoisers.loading.DENOISERS`."""
     schedule: str = DEFAULT_SCHEDULE
     """Noise schedule: linear, cosine, sigmoid, published_toy, karras (variance exploding) or rectified_flow."""
     prediction: str = "v_prediction"
@@ -29,10 +29,10 @@ class PretrainConfig:
     """Adam's step size at the start; it falls to zero along a half cosine."""
     ema_decay: Share = 0.999
     """Decay per step of the averaged weights, which are the result."""
-    width: Width = 128
-    """Units in each hidden layer."""
-    depth: Depth = 3
-    """Hidden layers."""
+    width: Width | None = None
+    """Units (channels of a U-Net at its finest resolution); None takes what suits the kind, 128 of mlp."""
+    depth: Depth | None = None
+    """Hidden layers (resolutions of a U-Net, blocks of a transformer); None takes what suits the kind, 3 of mlp."""
     seed: Seed = 0
     """Seed of the weights, the batches and the noise."""
     device: str = "cpu"

@@ -138,8 +138,9 @@ class DDPMShortcutEnv(ProcessViews, gym.Env[Observation, Any]):
     - `num_steps` = 10: K >= 1.
     - `sampler` = "ddpm": "ddpm", "ddim", "fastdpm", "fastdpm_step", "published_toy", or a `StepTable` of K rows.
     - `action_mode` = "step": "step" or "residual".
-    - `denoiser` = None: the pretrained network of "residual": a data set's name, a path, or a module with attributes
-      `shape` and `schedule`; None takes the weights shipped for the data set. Its noise schedule makes the table.
+    - `denoiser` = None: the pretrained network of "residual": a data set's name, a path (a file of ours, a folder of
+      diffusers, a .ckpt or .pth file of FastDPM or SFT-PG), or a module with attributes `shape` and `schedule`; None
+      takes the weights shipped for the data set. Its noise schedule makes the table.
     - `critic` = "energy": "energy", "gradient_penalty", "spectral_norm", "weight_clipping", "baseline", "mmd",
       "frozen:PATH" or the path of a saved critic, whose weights then stay fixed, or a `Critic`.
     - `critic_kwargs` = None: a dict of keywords for a critic given by name, such as `dict(gamma=0.3, width=512,

@@ -17,6 +17,7 @@ from diffusion_env.critics import Critic, make_critic
 from diffusion_env.critics.base import Penalty
 from diffusion_env.data.dataset import Dataset
 from diffusion_env.denoisers.mlp import EpsMLP
+from diffusion_env.denoisers.unet import UNetDenoiser
 from diffusion_env.networks.layers import Convolution
 from diffusion_env.process import DenoisingProcess, Outcome
 from diffusion_env.samplers.named import make_table
@@ -54,6 +55,11 @@ def normal(*shape: int, seed: int = 0, dtype: torch.dtype | None = None) -> Tens
 def small_network(shape: tuple[int, ...] = (2,), seed: int = 0, width: int = 16) -> EpsMLP:
     """An untrained denoiser on the cosine schedule."""
     return EpsMLP(shape, make_schedule("cosine"), width, 2, seeded(seed))
+
+
+def small_unet(shape: tuple[int, ...] = (1, 8, 8), seed: int = 0, output: str = "v_prediction") -> UNetDenoiser:
+    """An untrained U-Net of two resolutions on the cosine schedule; it needs diffusers."""
+    return UNetDenoiser(shape, make_schedule("cosine"), 8, 2, seeded(seed), output)
 
 
 def has_convolutions(network: nn.Module) -> bool:

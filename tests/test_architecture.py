@@ -35,7 +35,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "rendering",
         "env vector_env",
     ),
-    "diffusion_env.checkpoints": ("atomic", "format restoring"),
+    "diffusion_env.checkpoints": ("atomic", "format restoring", "foreign"),
     "diffusion_env.data": ("dataset distributions archives pictures", "files", "named"),
     "diffusion_env.evaluation": ("metrics two_sample refitted", "protocol"),
     "diffusion_env.networks": ("layers", "conv spectral", "bodies"),
@@ -46,7 +46,13 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "factory",
     ),
     "diffusion_env.samplers": ("schedules", "law predictions", "tables", "named", "denoiser", "walk"),
-    "diffusion_env.denoisers": ("base", "mlp mixture", "loading", "pretraining"),
+    "diffusion_env.denoisers": (
+        "base features",
+        "mlp mixture unet dit",
+        "diffusers_folder official",
+        "loading exporting",
+        "pretraining",
+    ),
     "agents": ("core", "algorithms", "runs", "sb3", "zoo", "tuning", "commands", "cli"),
     "agents.core": (
         "task spaces config logs ranks sanity shapes value headers",
@@ -69,7 +75,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "entry",
     ),
     "agents.tuning": ("trials", "study"),
-    "agents.commands": ("options", "evaluate pretrain train", "demo sample tune"),
+    "agents.commands": ("options", "evaluate pretrain train", "demo export sample tune"),
     "benchmarks": ("seeds", "comparison", "speed", "compare toy"),
     "benchmarks.comparison": (
         "markdown manifest pool statistics results options tuned",
@@ -134,11 +140,6 @@ def imports(module: str, source: str) -> set[str]:
     return found
 
 
-def attributes(source: str) -> set[str]:
-    """Every dotted name the source reads, such as ``torch.load``."""
-    return {ast.unparse(node) for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute)}
-
-
 def imports_point_down(module: str, source: str) -> list[str]:
     above = ABOVE[module.split(".")[0]]
     return [name for name in imports(module, source) if within(name, above) and not within(name, SHARED_BY_TESTS)]
@@ -178,10 +179,18 @@ def nothing_needs_torchvision(module: str, source: str) -> list[str]:
 
 
 def nothing_unpickles(module: str, source: str) -> list[str]:
-    used = [name for name in imports(module, source) | attributes(source) if within(name, UNSAFE)]
-    keywords = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.keyword)]
+    """`torch.load` only as a call with ``weights_only=True`` written out: it then rebuilds tensors and containers."""
+    nodes = list(ast.walk(ast.parse(source)))
+    keywords = [node for node in nodes if isinstance(node, ast.keyword)]
+    safe = {id(node.func) for node in nodes if isinstance(node, ast.Call) and loads_weights_alone(node)}
+    read = [ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute) and id(node) not in safe]
+    used = [name for name in [*imports(module, source), *read] if within(name, UNSAFE)]
     allowed = [f"line {node.value.lineno}" for node in keywords if ast.unparse(node) == "allow_pickle=True"]
     return used + allowed
+
+
+def loads_weights_alone(call: ast.Call) -> bool:
+    return ast.unparse(call.func) == "torch.load" and "weights_only=True" in map(ast.unparse, call.keywords)
 
 
 def files_are_short(module: str, source: str) -> list[str]:
@@ -273,6 +282,11 @@ CASES: dict[Rule, list[tuple[tuple[str, str], tuple[str, str]]]] = {
     nothing_unpickles: [
         ((AGENT, "import pickle"), (AGENT, "import pickles")),
         ((AGENT, "import torch\ntorch.load('a')"), (AGENT, "import json\njson.load('a')")),
+        ((AGENT, "torch.load('a', weights_only=only)"), (AGENT, "torch.load('a', weights_only=True)")),
+        (
+            (AGENT, "f(torch.load, weights_only=True)"),
+            (AGENT, "a = torch.load('a', mmap=True, weights_only=True)['b']"),
+        ),
         ((AGENT, "from torch import load"), (AGENT, "from json import load")),
         ((AGENT, "np.load(a, allow_pickle=True)"), (AGENT, "np.load(a, allow_pickle=False)")),
     ],

@@ -220,6 +220,24 @@ class Sample(Checked):
 
 
 @dataclass(frozen=True)
+class Export(Checked):
+    """Write a trained sampler of images as a folder that diffusers reads, with its step table in sampler.json.
+
+    Only samplers whose network is a U-Net (pip install 'ddpm-shortcut[images]').
+    """
+
+    checkpoint: Path
+    """A trained agent: its file or the folder of its run."""
+    output: Path
+    """Folder to write; it must be new or empty."""
+    algo: str | None = None
+    """Your own algorithm that the checkpoint holds, FILE:NAME."""
+    trust_paths: bool = False
+    """Whether the data set, network and critic at the paths that a checkpoint file names are read. The folder of a run
+    that you made needs no such word."""
+
+
+@dataclass(frozen=True)
 class Tune(Checked):
     """Tune an algorithm's hyper-parameters with optuna (pip install 'ddpm-shortcut[tune]').
 
@@ -259,4 +277,4 @@ class Tune(Checked):
         return tuple(Task(dataset, k, **shared) for dataset in self.dataset for k in self.num_steps)
 
 
-Options = Demo | Pretrain | Train | Evaluate | Sample | Tune
+Options = Demo | Pretrain | Train | Evaluate | Sample | Export | Tune

@@ -37,7 +37,8 @@ class Conditions:
     sampler: SamplerLike = "ddpm"
     """Step table: ddpm, fastdpm, fastdpm_step or published_toy (a policy needs noise in every step)."""
     denoiser: DenoiserLike = None
-    """Pretrained network to start from: a file or a name; None takes the one shipped for the data set."""
+    """Pretrained network to start from: a file, a folder of diffusers or a name; None takes the one shipped for the
+    data set."""
     critic: CriticLike = "energy"
     """Learned reward: energy, gradient_penalty, spectral_norm, weight_clipping, baseline, mmd, or a saved critic."""
     critic_kwargs: Mapping[str, Any] = field(default_factory=dict, hash=False)

@@ -12,7 +12,7 @@ from diffusion_env.checkpoints.format import (
     save_object,
     with_suffix,
 )
-from diffusion_env.checkpoints.restoring import load_module, load_optimizer, refuse_larger
+from diffusion_env.checkpoints.restoring import differences, load_module, load_optimizer, refuse_larger
 
 __all__ = [
     "HEADER_ENTRY",
@@ -20,6 +20,7 @@ __all__ = [
     "CheckpointError",
     "Header",
     "checksum",
+    "differences",
     "load_checkpoint",
     "load_module",
     "load_object",

@@ -31,10 +31,10 @@ def load_module(module: nn.Module, state_dict: Mapping[str, Any], what: str) -> 
         raise
     # What is wrong with a forged state shows in many ways, and modules with a state of their own add theirs.
     except Exception as error:
-        found = _differences(own, state_dict) if isinstance(state_dict, Mapping) else []
-        reasons = found or [" ".join(str(error).split())]
+        found = differences(own, state_dict) if isinstance(state_dict, Mapping) else ""
+        reasons = found or " ".join(str(error).split())
         raise CheckpointError(
-            f"{what} does not fit this {type(module).__name__}: {'; '.join(reasons)}. Build the module with "
+            f"{what} does not fit this {type(module).__name__}: {reasons}. Build the module with "
             "the event shape and hidden sizes it was saved with, or pass another checkpoint."
         ) from error
 
@@ -154,8 +154,15 @@ def _is_step_size(value: Any) -> bool:
     return isinstance(value, float | int) and not isinstance(value, bool) and 0 <= value < float("inf")
 
 
-def _differences(own: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
-    """What keeps ``given`` from loading into ``own``, one phrase per tensor."""
+NAMED = 5
+"""Tensors that a sentence names before it counts the others."""
+
+
+def differences(own: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+    """What keeps the state ``given`` from loading into a module with the state ``own``, "" for nothing.
+
+    One phrase for each tensor (any shape), of the first `NAMED` tensors.
+    """
     missing = [f"tensor {name!r} is missing from it" for name in own if name not in given]
     unexpected = [f"tensor {name!r} is not expected" for name in given if name not in own]
     both = [(name, tensor, given[name]) for name, tensor in own.items() if isinstance(tensor, Tensor) and name in given]
@@ -167,4 +174,6 @@ def _differences(own: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
         for name, tensor, new in both
         if isinstance(new, Tensor) and new.shape != tensor.shape
     ]
-    return missing + unexpected + kinds + shapes
+    phrases = missing + unexpected + kinds + shapes
+    more = [f"and {len(phrases) - NAMED} more such differences"] if len(phrases) > NAMED else []
+    return "; ".join(phrases[:NAMED] + more)

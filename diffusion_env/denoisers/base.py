@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from diffusion_env.checkpoints import CheckpointError, Header, load_module, load_object, refuse_larger, save_object
 from diffusion_env.fields import Bounds, Count, Depth, Width, check_fields, from_json
@@ -54,6 +55,8 @@ class NetworkDenoiser(nn.Module):
     """
 
     kind: ClassVar[str]
+    config_class: ClassVar[type[NetworkConfig]] = NetworkConfig
+    """What the header of a saved network holds; a kind that needs more has a subclass of its own."""
     prediction: str = "epsilon"
     scaled_input = True
     broadcasts_time = False
@@ -70,6 +73,21 @@ class NetworkDenoiser(nn.Module):
         super().__init__()
         self.shape, self.schedule, self.width, self.depth = tuple(shape), schedule, width, depth
         self.output = check_prediction(output)
+
+    @classmethod
+    def default_size(cls, shape: tuple[int, ...]) -> tuple[int, int]:
+        """Width and depth that pretraining takes for events of ``shape`` where none are given."""
+        return 128, 3
+
+    @classmethod
+    def from_config(cls, config: Any, weights: Mapping[str, Tensor]) -> Self:
+        """The network of ``config``, of `config_class`, before ``weights`` (any shape) are loaded into it.
+
+        A kind whose size does not follow from width and depth alone compares it with the weights, before it takes
+        memory for what a forged header promises.
+        """
+        schedule = make_schedule(config.schedule, config.num_levels)
+        return cls(config.shape, schedule, config.width, config.depth, output=config.output)
 
     @property
     def config(self) -> NetworkConfig:
@@ -93,10 +111,11 @@ class NetworkDenoiser(nn.Module):
         Raises CheckpointError where the header's configuration is none, or the weights do not fit it.
         """
         try:
-            config, weights = from_json(NetworkConfig, header.config, "the configuration"), dict(state["weights"])
+            config, weights = from_json(cls.config_class, header.config, "the configuration"), dict(state["weights"])
             refuse_larger(header.config, weights)
-            schedule = make_schedule(config.schedule, config.num_levels)
-            network = cls(config.shape, schedule, config.width, config.depth, output=config.output)
+            network = cls.from_config(config, weights)
+        except ImportError:  # a library that is not installed, which the sentence names
+            raise
         except Exception as error:  # what is wrong with a forged header shows in many ways
             raise CheckpointError(
                 f"The denoiser in {path} cannot be built from its file: {error}. Pass a file that "

@@ -10,11 +10,16 @@ from typing import cast
 from torch import Tensor
 
 from diffusion_env.checkpoints import CheckpointError, load_object, with_suffix
+from diffusion_env.checkpoints.foreign import TORCH_SUFFIXES
 from diffusion_env.denoisers.base import NetworkDenoiser
+from diffusion_env.denoisers.diffusers_folder import is_diffusers_folder, read_folder
+from diffusion_env.denoisers.dit import DiTDenoiser
 from diffusion_env.denoisers.mlp import EpsMLP
+from diffusion_env.denoisers.official import read_official
+from diffusion_env.denoisers.unet import UNetDenoiser
 from diffusion_env.samplers.denoiser import Denoiser, as_denoiser
 
-DENOISERS: dict[str, type[NetworkDenoiser]] = {EpsMLP.kind: EpsMLP}
+DENOISERS: dict[str, type[NetworkDenoiser]] = {kind.kind: kind for kind in (EpsMLP, UNetDenoiser, DiTDenoiser)}
 """Kind -> class. A file's header and `PretrainConfig.kind` are looked up here; a new kind is one line."""
 
 
@@ -59,10 +64,16 @@ def load_denoiser(
 
 
 def read_denoiser(path: str | Path) -> NetworkDenoiser:
-    """The network that `NetworkDenoiser.save` wrote to ``path``, of whatever kind in `DENOISERS`, frozen.
+    """The network at ``path``, frozen: what `NetworkDenoiser.save` wrote, of whatever kind in `DENOISERS`; a folder of
+    diffusers, see `read_folder`; or a ``.ckpt`` or ``.pth`` file of FastDPM or SFT-PG, see `read_official`.
 
-    Raises CheckpointError for a file of anything else.
+    Raises CheckpointError for a file of anything else, ImportError where a U-Net is read without diffusers.
     """
+    path = Path(path)
+    if is_diffusers_folder(path):
+        return read_folder(path)
+    if path.suffix in TORCH_SUFFIXES and path.is_file():
+        return read_official(path)
     state, header = load_object(path, "denoiser")
     if header.name not in DENOISERS:
         raise CheckpointError(
@@ -87,9 +98,13 @@ def _weights_path(name: str | Path) -> Path:
     if str(name) in shipped:
         return shipped_weights(str(name))
     with contextlib.suppress(OSError, ValueError):  # too long, empty, or with a zero byte: no such file
+        path = Path(name)
+        if str(name) and (is_diffusers_folder(path) or (path.suffix in TORCH_SUFFIXES and path.is_file())):
+            return path
         if with_suffix(name).is_file():
             return with_suffix(name)
     raise FileNotFoundError(
-        f"No pretrained denoiser for {str(name)!r}: it is neither a file nor one of the shipped {shipped}. "
-        "Make one with `ddpm-shortcut pretrain --dataset ... --output ...` and pass its path as denoiser."
+        f"No pretrained denoiser for {str(name)!r}: it is neither a file nor one of the shipped {shipped}, nor a "
+        "folder that diffusers wrote. Make one with `ddpm-shortcut pretrain --dataset ... --output ...` and pass its "
+        "path as denoiser."
     )

@@ -15,12 +15,11 @@ import torch
 from torch import Tensor
 
 from diffusion_env.denoisers.base import NetworkDenoiser
+from diffusion_env.denoisers.features import LevelFeatures
 from diffusion_env.networks.bodies import make_conditioned_body
 from diffusion_env.samplers.denoiser import PathAt, unit_columns
 from diffusion_env.samplers.predictions import to_epsilon
 from diffusion_env.samplers.schedules import NoiseSchedule
-
-_NUM_FREQUENCIES = 16
 
 
 class EpsMLP(NetworkDenoiser):
@@ -46,19 +45,15 @@ class EpsMLP(NetworkDenoiser):
         dim = math.prod(shape)
         generator = generator or torch.Generator().manual_seed(0)
         sizes: dict[str, Any] = {"body": "mlp", "width": width, "depth": depth}
-        self.net = make_conditioned_body((dim,), dim, 2 * _NUM_FREQUENCIES, generator, **sizes)
+        self.net = make_conditioned_body((dim,), dim, LevelFeatures.dim, generator, **sizes)
         self.path = PathAt(schedule)
-        # Log-SNR spans about [-20, 10]: sines of periods 60 to 2 tell neighbouring levels apart.
-        self.register_buffer("frequencies", torch.logspace(-1, 0.5, _NUM_FREQUENCIES), persistent=False)
-
-    frequencies: Tensor
+        self.features = LevelFeatures()
 
     def forward(self, x: Tensor, time: Tensor, k: Tensor | None = None) -> Tensor:
         """eps (*batch, *shape); see `Denoiser`. With ``k``, as `at_steps`."""
         log_snr = self.path.log_snr(time)
-        phases = log_snr.unsqueeze(-1) * self.frequencies
         flat = x.flatten(-len(self.shape))
-        output = self.net(flat, torch.cat([phases.sin(), phases.cos()], -1), k)
+        output = self.net(flat, self.features(log_snr), k)
         alpha, sigma = unit_columns(log_snr if k is None else log_snr[k])
         return to_epsilon(self.output, output, flat, alpha.unsqueeze(-1), sigma.unsqueeze(-1)).view_as(x)
 

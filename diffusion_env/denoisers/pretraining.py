@@ -61,8 +61,10 @@ def pretrain(
     """
     schedule = make_schedule(config.schedule, config.num_levels)
     generator = stream(config.seed, "pretraining weights")
-    size = (config.width, config.depth)
-    network = denoiser_class(config.kind)(dataset.shape, schedule, *size, generator, config.prediction)
+    kind = denoiser_class(config.kind)
+    width, depth = kind.default_size(dataset.shape)
+    size = (config.width or width, config.depth or depth)
+    network = kind(dataset.shape, schedule, *size, generator, config.prediction)
     denoiser = as_denoiser(network.to(config.device), config.device)
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
     optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)

@@ -132,7 +132,7 @@ USAGE = {
     "train --value-width 1000000": "value_width must be an integer in .*received 1000000",
     "train --value-depth 1000000": "value_depth must be an integer in .*received 1000000",
     "train --dataset= ": "dataset is an empty string",
-    "pretrain --output net --width 1000000": "width must be an integer in .*received 1000000",
+    "pretrain --output net --width 1000000": "width must be None or an integer in .*received 1000000",
     "pretrain --output net --seed -1": "seed must be .*received -1",
     "pretrain --output net --num-updates 0": "num_updates must be an integer >= 1; received 0",
     "pretrain --output net --learning-rate nan": "learning_rate must be a finite number .*received nan",

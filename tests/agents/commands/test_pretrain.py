@@ -31,10 +31,20 @@ def test_any_path_and_prediction(tmp_path: Path, schedule: str, prediction: str)
     assert np.isfinite(observation["x"]).all()
 
 
+@pytest.mark.parametrize("kind", ["unet", "dit"])
+def test_networks_of_images(tmp_path: Path, kind: str) -> None:
+    words = f"pretrain --dataset digits --output {tmp_path}/net --kind {kind} {SMALL}"
+    assert main(words.split()) == 0
+    network = read_denoiser(tmp_path / "net")
+    assert (network.kind, network.shape, network.width, network.depth) == (kind, (1, 8, 8), 8, 1)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--kind unet", r"Unknown kind of denoiser 'unet'. Choose one of ['mlp']"),
+        ("--kind vit", r"Unknown kind of denoiser 'vit'. Choose one of ['dit', 'mlp', 'unet']"),
+        ("--kind unet", r"events of shape (2,). It takes images"),
+        ("--kind dit", r"events of shape (2,), but it takes images"),
         ("--prediction noise", "Unknown prediction 'noise'"),
         ("--schedule edm", "Unknown noise schedule 'edm'"),
     ],

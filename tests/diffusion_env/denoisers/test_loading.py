@@ -15,7 +15,7 @@ from diffusion_env.denoisers.base import NetworkDenoiser
 from diffusion_env.denoisers.loading import DENOISERS, denoiser_class, load_denoiser, read_denoiser, shipped_weights
 from diffusion_env.denoisers.mlp import EpsMLP
 from diffusion_env.evaluation.metrics import sliced_wasserstein
-from diffusion_env.samplers.denoiser import EpsDenoiser
+from diffusion_env.samplers.denoiser import EpsDenoiser, as_denoiser
 from diffusion_env.samplers.named import make_table
 from diffusion_env.samplers.schedules import make_schedule
 from diffusion_env.samplers.walk import sample
@@ -69,7 +69,7 @@ class Gain(NetworkDenoiser):
 def test_a_new_kind_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved = Gain((2,), make_schedule("karras", 50), 3, 1, output="sample")
     path = saved.save(tmp_path / "gain")
-    with pytest.raises(CheckpointError, match=r"kind 'gain'; the known kinds are \['mlp'\]\. Add its class"):
+    with pytest.raises(CheckpointError, match=r"kind 'gain'; the known kinds are \['dit', 'mlp', 'unet'\]\. Add its"):
         load_denoiser(path, "points", (2,))
     monkeypatch.setitem(DENOISERS, "gain", Gain)
     network = read_denoiser(path)
@@ -86,9 +86,9 @@ def test_an_unknown_kind_imports_nothing(tmp_path: Path) -> None:
     config = {"shape": [2], "schedule": "cosine", "num_levels": 1000, "width": 16, "depth": 2}
     for name in ("evil:Evil", "os.system", "diffusion_env.denoisers.mlp:EpsMLP"):
         path = save_object(tmp_path / "net", Header("denoiser", name, config), {"weights": {}})
-        with pytest.raises(CheckpointError, match=r"holds a denoiser of kind .*; the known kinds are \['mlp'\]"):
+        with pytest.raises(CheckpointError, match=r"holds a denoiser of kind .*; the known kinds are \['dit', "):
             load_denoiser(path, "points", (2,))
-    with pytest.raises(ValueError, match=r"Unknown kind of denoiser 'evil'. Choose one of \['mlp'\]"):
+    with pytest.raises(ValueError, match=r"Unknown kind of denoiser 'evil'. Choose one of \['dit', 'mlp', 'unet'\]"):
         denoiser_class("evil")
 
 
@@ -119,3 +119,13 @@ def test_shipped_networks_sample_their_data(name: str) -> None:
 def test_a_name_that_no_file_has_lists_the_shipped_ones(denoiser: str) -> None:
     with pytest.raises(FileNotFoundError, match=r"neither a file nor one of the shipped .*'moons'"):
         load_denoiser(denoiser, "moons", (2,))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", ["unet", "dit"])
+def test_networks_of_images_on_an_accelerator(kind: str) -> None:
+    network, x = DENOISERS[kind]((1, 8, 8), COSINE, 8, 1), normal(3, 4, 1, 8, 8)
+    time = torch.tensor([[979.0], [500.5], [1.0]])
+    expected = as_denoiser(network)(x, time)
+    on_device = as_denoiser(network.cuda(), "cuda")(x.cuda(), time.cuda())
+    torch.testing.assert_close(on_device.cpu(), expected, rtol=1e-2, atol=1e-2)  # TF32

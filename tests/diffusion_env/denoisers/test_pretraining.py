@@ -99,7 +99,7 @@ def test_the_loss_is_the_squared_error_of_the_output(output):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "unet"}, r"Unknown kind of denoiser 'unet'\. Choose one of \['mlp'\]"),
+        ({"kind": "vit"}, r"Unknown kind of denoiser 'vit'\. Choose one of \['dit', 'mlp', 'unet'\]"),
         ({"prediction": "noise"}, r"Unknown prediction 'noise'"),
         ({"schedule": "edm"}, r"Unknown noise schedule 'edm'"),
     ],
@@ -151,6 +151,13 @@ def test_the_result_is_frozen_and_has_the_configured_size(world):
     assert not any(p.requires_grad for p in net.parameters())
     assert (net.shape, net.width, net.depth) == ((2,), 16, 2)
     assert (net.schedule.name, net.schedule.num_levels) == ("linear", 50)
+
+
+def test_a_size_that_is_not_given_is_that_of_the_kind(world):
+    net = pretrain(world, PretrainConfig(num_updates=1, batch_size=8))
+    assert (net.width, net.depth) == EpsMLP.default_size((2,)) == (128, 3)
+    net = pretrain(world, PretrainConfig(num_updates=1, batch_size=8, depth=1))
+    assert (net.width, net.depth) == (128, 1)
 
 
 def test_the_result_is_the_moving_average_of_the_weights(world):
