@@ -21,13 +21,16 @@ PIECE = 1024
 class TrainedCritic(Critic):
     """A regulariser on a body: a network f, trained to minimise
 
-        mean f(fake) - mean f(real) + regulariser + penalty(f(fake)).
+        mean f(fake) - mean f(real) + regulariser + penalty(f(fake))
+            + slope_penalty * (mean |grad f(real)|^2 + mean |grad f(fake)|^2).
 
-    A final class writes `regulariser`, or `project`, and may choose the activation and Fourier features. It does
-    not depend on the layers of the body: see `make_body`. The optimiser is part of `state_dict`, so resuming is exact.
+    A final class writes `regulariser`, or `project`, and may choose the activation, Fourier features and a slope
+    penalty. It does not depend on the layers of the body: see `make_body`. The optimiser is part of `state_dict`, so
+    resuming is exact.
     """
 
     activation: Activation = staticmethod(silu)
+    slope_penalty: float = 0.0
     adam_betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
     fourier: Fourier | None = None
 
@@ -103,9 +106,14 @@ class TrainedCritic(Critic):
 
     def _loss_terms(self, both: Tensor, num_real: int, penalty: Penalty | None) -> dict[str, Tensor]:
         parts = [num_real, len(both) - num_real]
-        f_real, f_fake = self(both).split(parts)
+        scores = self(both.requires_grad_(self.slope_penalty > 0))
+        f_real, f_fake = scores.split(parts)
         ipm = f_real.mean() - f_fake.mean()
         regulariser = self.regulariser(both[:num_real], both[num_real:], f_real, f_fake)
+        if self.slope_penalty > 0:
+            (slopes,) = torch.autograd.grad(scores.sum(), both, create_graph=True)
+            real, fake = slopes.square().flatten(1).sum(-1).split(parts)
+            regulariser = regulariser + self.slope_penalty * (real.mean() + fake.mean())
         terms = {"critic_loss": regulariser - ipm, "ipm": ipm, "regulariser": regulariser}
         if penalty is not None:
             terms["penalty"] = _scalar(penalty(f_fake))

@@ -101,3 +101,19 @@ def test_the_reward_is_the_derivative_of_the_penalised_distance(gamma: float) ->
     slope = float(d[0] - d[1]) / (2 * size)
     assert float(reward[2] - reward[1]) == pytest.approx(-slope, rel=1e-3)
     assert float(score[2] - score[1]) != pytest.approx(-slope, rel=0.02)  # negative control: f alone
+
+
+def test_the_slope_penalty_is_the_mean_squared_slope_on_both_sides(gaussians: Callable[..., Any]) -> None:
+    real, fake = gaussians(0, shift=SHIFT)
+    plain, sloped = (EnergyCritic((2,), width=64, slope_penalty=weight) for weight in (0.0, 0.5))
+    squares = []
+    for x in (real, fake):
+        x = x.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(plain(x).sum(), x)
+        squares.append(slope.square().sum(-1).mean())
+    first, second = plain.update(real, fake), sloped.update(real, fake)
+    assert second["regulariser"] - first["regulariser"] == pytest.approx(0.5 * float(sum(squares)), rel=1e-4)
+    for _ in range(200):
+        plain.update(real, fake)
+        sloped.update(real, fake)
+    assert 0 < sloped.lipschitz(real) < 0.5 * plain.lipschitz(real)
