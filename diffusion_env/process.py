@@ -230,17 +230,21 @@ class DenoisingProcess:
         for part in batch.tensor_split(num_updates(batch.shape[1]), dim=1):
             self.update_critic(part[-1], self.critic.trajectory_penalty(part))
 
-    def data_batch(self) -> Tensor:
-        """A fresh batch of training data (max(B, CRITIC_BATCH), *shape)."""
-        return self.dataset.sample(self._data_batch_size, self.generator)
+    def data_batch(self, size: int | None = None) -> Tensor:
+        """A fresh batch of training data (size, *shape), with None max(B, CRITIC_BATCH) points."""
+        return self.dataset.sample(self._data_batch_size if size is None else size, self.generator)
 
     @property
     def _data_batch_size(self) -> int:
         return max(self.num_envs, CRITIC_BATCH)
 
-    def update_critic(self, fake: Tensor, penalty: Penalty | None = None) -> dict[str, float]:
-        """One critic step on samples ``fake`` (M, *shape) against a fresh data batch; returns the critic's metrics."""
-        self.critic_metrics = checked_metrics(self.critic, self.critic.update(self.data_batch(), fake, penalty))
+    def update_critic(
+        self, fake: Tensor, penalty: Penalty | None = None, num_data: int | None = None
+    ) -> dict[str, float]:
+        """One critic step on samples ``fake`` (M, *shape) against a fresh `data_batch` of ``num_data`` points; returns
+        the critic's metrics."""
+        metrics = self.critic.update(self.data_batch(num_data), fake, penalty)
+        self.critic_metrics = checked_metrics(self.critic, metrics)
         return self.critic_metrics
 
     def state_dict(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ StepWeight = Literal["uniform", "equal"]
 
 @dataclass(frozen=True)
 class PolicyGradientConfig(AgentConfig):
-    """Hyper-parameters of the score-function agents; the defaults are our SFT-PG (Fan & Lee 2023, algorithm 1)."""
+    """Hyper-parameters of the score-function agents; the named algorithms are presets of it."""
 
     minibatch_size: Count | None = None
     """Transitions per policy step, drawn without replacement from the buffer; None takes the whole buffer."""

@@ -39,15 +39,31 @@ AGENTS: dict[str, str] = {
 }
 """Name of an agent, and its class as "module:Class"."""
 
-_SFT_PG = PolicyGradientConfig()
+_PLAIN = PolicyGradientConfig()
+
+EVERY_K: dict[str, Any] = {
+    "n_critic": 1,
+    "n_critic_exponent": 0.5,
+    "learning_rate": 3e-3,
+    "learning_rate_exponent": 0.7,
+    "critic_data_batch": 512,
+    "critic_slope_penalty": 0.03,
+    "ema_width": 0.1,
+}
+"""Settings of `sft_pg` and `pathwise` that need no tuning at any K from 1 to 20; benchmarks/DEFAULTS.md has what each
+is worth."""
 
 PRESETS: dict[str, Preset] = {
     "reinforce": Preset(
         "reinforce",
-        replace(_SFT_PG, baseline="none"),
+        replace(_PLAIN, baseline="none"),
         "Williams 1992; DDPO-SF of Black et al., ICLR 2024, arXiv 2305.13301",
     ),
-    "sft_pg": Preset("sft_pg", _SFT_PG, "Fan & Lee, ICML 2023, arXiv 2301.13362, algorithm 1, with our step sizes"),
+    "sft_pg": Preset(
+        "sft_pg",
+        replace(_PLAIN, baseline="stein", **EVERY_K),
+        "Fan & Lee, ICML 2023, arXiv 2301.13362, algorithm 1, with the baseline V(x[k+1], k+1) and our settings",
+    ),
     "sft_pg_paper": Preset(
         "sft_pg",
         PolicyGradientConfig(
@@ -67,18 +83,18 @@ PRESETS: dict[str, Preset] = {
     ),
     "ddpo": Preset(
         "ddpo",
-        replace(_SFT_PG, baseline="none", surrogate="clip", advantage_normalization="batch", n_generator=4),
+        replace(_PLAIN, baseline="none", surrogate="clip", advantage_normalization="batch", n_generator=4),
         "DDPO-IS of Black et al., ICLR 2024, arXiv 2305.13301",
     ),
     "dpok": Preset(
         "dpok",
-        replace(_SFT_PG, kl_coef=0.01),
+        replace(_PLAIN, kl_coef=0.01),
         "Fan et al., NeurIPS 2023, arXiv 2305.16381; the KL of a step is weighted by its std, the official one is not",
     ),
     "grpo": Preset(
         "grpo",
         replace(
-            _SFT_PG,
+            _PLAIN,
             baseline="group",
             group_size=8,
             surrogate="clip",
@@ -91,7 +107,7 @@ PRESETS: dict[str, Preset] = {
     ),
     "rwr": Preset(
         "rwr",
-        replace(_SFT_PG, baseline="none", surrogate="regression", advantage_normalization="batch"),
+        replace(_PLAIN, baseline="none", surrogate="regression", advantage_normalization="batch"),
         "Peters & Schaal, ICML 2007, on the sampler's own steps; not the RWR of Black et al., ICLR 2024, which is a "
         "denoising loss on x_0 that is noised forward",
     ),
@@ -103,7 +119,7 @@ PRESETS: dict[str, Preset] = {
     ),
     "pathwise": Preset(
         "pathwise",
-        PathwiseConfig(),
+        PathwiseConfig(**EVERY_K),
         "DRaFT and DRaFT-K, Clark et al., ICLR 2024, arXiv 2309.17400; "
         "not ShortFT, which needs a second, distilled model",
     ),

@@ -34,6 +34,12 @@ class AgentConfig:
     """learning_rate is divided by K to this power: a chain of K steps adds up K changes of the network."""
     critic_learning_rate: Weight = 2e-3
     """Adam's step size for the critic."""
+    critic_data_batch: Count | None = None
+    """Data points per step of the critic; None takes num_envs, at least 128."""
+    critic_slope_penalty: Weight | None = None
+    """Weight of the critic's slope penalty, divided by K, for a critic that leaves it open (see `EnergyCritic`): the
+    fewer the steps, the farther samples are from the data at first. It falls as the step sizes do. None sets nothing.
+    """
     value_learning_rate: Weight = 1e-3
     """Adam's step size for the value function."""
     adam_beta1: Decay = 0.5

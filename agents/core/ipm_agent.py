@@ -197,11 +197,14 @@ class IPMAgent:
         }
 
     def set_learning_rates(self) -> None:
-        """The three step sizes of now, by ``lr_schedule``."""
+        """The three step sizes of now, by ``lr_schedule``, and the critic's slope penalty."""
         c, left = self.config, self.progress_remaining
         set_learning_rate(self.policy_optimizer, decayed(self.learning_rate, c.lr_schedule, left))
         set_learning_rate(self.value_optimizer, decayed(c.value_learning_rate, c.lr_schedule, left))
         self.critic.set_learning_rate(decayed(c.critic_learning_rate, c.lr_schedule, left))
+        if c.critic_slope_penalty is not None:
+            weight = c.critic_slope_penalty / self.envs.table.num_steps
+            self.critic.set_slope_penalty(decayed(weight, c.lr_schedule, left))
 
     @property
     def behaviour(self) -> DenoisingPolicy:
@@ -262,7 +265,7 @@ class IPMAgent:
         """
         if not self.critic_learns:
             return {"ipm": self.critic.distance(self.envs.data_batch(), newest.x0)}
-        return self.envs.update_critic(newest.x0, self.value_penalty(newest))
+        return self.envs.update_critic(newest.x0, self.value_penalty(newest), self.config.critic_data_batch)
 
     def value_penalty(self, newest: Trajectories) -> Penalty | None:
         """For critics with ``wants_value_penalty``, the error of V as a function of the scores f(x_0) (B,), else None.

@@ -106,6 +106,9 @@ class Critic(nn.Module, ABC):
     def set_learning_rate(self, learning_rate: float) -> None:
         """Set the step size of the next updates. Nothing to do for a critic without an optimiser."""
 
+    def set_slope_penalty(self, weight: float) -> None:
+        """Set the weight of the slope penalty of the next updates, if the critic has one that its maker left open."""
+
     def reset(self, generator: torch.Generator) -> None:
         """Forget all training: new weights from a CPU generator, a new optimiser."""
 

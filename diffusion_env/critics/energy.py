@@ -36,7 +36,7 @@ class EnergyCritic(TrainedCritic):
         shape: Sequence[int],
         seed: int = 0,
         gamma: Weight = 0.3,
-        slope_penalty: Weight = 0.0,
+        slope_penalty: Weight | None = None,
         width: Width = 256,
         depth: Depth = 1,
         learning_rate: Weight = 1e-3,
@@ -44,12 +44,19 @@ class EnergyCritic(TrainedCritic):
         frequency: Positive = 4.0,
         body: str | None = None,
     ) -> None:
-        """``slope_penalty``: weight of the mean squared slope of f on data and on samples, see the class.
+        """``slope_penalty``: weight of the mean squared slope of f on data and on samples, see the class; None is 0,
+        and an agent may set its own.
         ``num_features`` random directions, None for the body's own number (64 for "mlp", 0 for "conv");
         ``frequency``: radians per unit of the event's root mean square."""
-        self.gamma, self.slope_penalty, self.fourier = gamma, slope_penalty, Fourier(num_features, frequency)
+        self.gamma, self.fourier = gamma, Fourier(num_features, frequency)
+        self.slope_penalty, self._slope_penalty_is_open = slope_penalty or 0.0, slope_penalty is None
         own = {"gamma": gamma, "slope_penalty": slope_penalty, "num_features": num_features, "frequency": frequency}
         super().__init__(shape, seed, width, depth, learning_rate, body, own)
+
+    def set_slope_penalty(self, weight: float) -> None:
+        """As `Critic.set_slope_penalty`: nothing changes where the constructor was given one."""
+        if self._slope_penalty_is_open:
+            self.slope_penalty = weight
 
     def reward(self, x: Tensor) -> Tensor:
         """f + gamma f^2, (*batch,) of events x (*batch, *shape); the slope penalty's part, which is small, is left out.

@@ -63,3 +63,19 @@ def pinwheel(n: int, rng: RandomState) -> Points:
     x = radius * np.cos(angle) - width * np.sin(angle)
     y = radius * np.sin(angle) + width * np.cos(angle)
     return np.stack([x, y], axis=1)
+
+
+def rings(n: int, rng: RandomState) -> Points:
+    """Three circles around the origin, radii 1, 2 and 3, equal mass on each, noise 0.05 across."""
+    angle = rng.uniform(0.0, 2.0 * np.pi, n)
+    radius = rng.randint(1, 4, n) + rng.normal(0.0, 0.05, n)
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+
+
+def spirals(n: int, rng: RandomState) -> Points:
+    """Two arms r = angle / (2 pi), turned by half a circle against each other, one and a half turns, noise 0.03."""
+    angle = 3.0 * np.pi * np.sqrt(rng.uniform(0.0, 1.0, n))
+    side = 2.0 * rng.randint(0, 2, n) - 1.0
+    radius = side * angle / (2.0 * np.pi)
+    arms = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+    return arms + rng.normal(0.0, 0.03, (n, 2))

@@ -40,6 +40,8 @@ DATASETS: dict[str, GeneratedSet] = {
     "gaussians25": GeneratedSet(toy.gaussians25, (0.0, 0.0), 1.00030, toy.GRID25, toy.GRID25_STD),
     "checkerboard": GeneratedSet(toy.checkerboard, (0.0, 0.0), 1.15470),
     "pinwheel": GeneratedSet(toy.pinwheel, (0.0, 0.0), 0.74162),
+    "rings": GeneratedSet(toy.rings, (0.0, 0.0), 1.52793),
+    "spirals": GeneratedSet(toy.spirals, (0.0, 0.0), 0.75060),
 }
 DIGITS = "digits"
 

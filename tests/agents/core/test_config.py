@@ -16,6 +16,8 @@ BAD: dict[str, list[Any]] = {
     "learning_rate": [-1e-3, NAN, INF],
     "learning_rate_exponent": [-0.5, NAN],
     "critic_learning_rate": [-1.0],
+    "critic_data_batch": [0, 1.5],
+    "critic_slope_penalty": [-1.0, "x"],
     "value_learning_rate": [INF],
     "adam_beta1": [1.0, -0.1],
     "adam_beta2": [1.0, NAN],
