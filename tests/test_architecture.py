@@ -104,7 +104,7 @@ ONE_IDEA = {
     "agents.core.ipm_agent": "every algorithm is one class above this one, so its joints and the verbs are one class",
 }
 """Files that may be longer, `MAX_ONE_IDEA_LINES`, and why they are not cut."""
-MAX_ONE_IDEA_LINES = 550
+MAX_ONE_IDEA_LINES = 570
 MAX_ALGORITHM_LINES = 265
 MAX_SHARED_LINES = 10
 

@@ -75,7 +75,7 @@ def step_advantages(agent: IPMAgent, batch: Trajectories) -> Tensor:
     if c.baseline in ("value", "stein"):
         found = advantages(agent.value(batch.xs[:-1], agent.steps), score, c.gae_lambda)
         if c.baseline == "stein":
-            found = stein.later_advantages(found, c.gae_lambda, stein.has_slope(agent))
+            found = stein.later_advantages(found, c.gae_lambda, agent.has_slope)
     elif c.baseline == "group":
         assert c.group_size is not None
         found = group_advantages(score, c.group_size).expand_as(batch.scored)
@@ -181,8 +181,9 @@ def score_function(cls: Agent) -> Agent:
         return default
 
     def uses_value(agent: IPMAgent) -> bool:
-        """Whether a value baseline is subtracted, V(x[k], k) or V(x[k+1], k+1)."""
-        return options(agent).baseline in ("value", "stein")
+        """Whether a value baseline is subtracted, V(x[k], k) or V(x[k+1], k+1); at K = 1 the latter is f itself."""
+        baseline = options(agent).baseline
+        return baseline == "value" or (baseline == "stein" and (len(agent.steps) > 1 or not agent.has_slope))
 
     joints = {
         "config_class": PolicyGradientConfig,

@@ -16,7 +16,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from agents.core.diagnostics import has_gradient
 from agents.core.ipm_agent import IPMAgent
 from agents.core.shapes import check_shapes
 from diffusion_env.samplers.law import GaussianStep, sum_event
@@ -32,18 +31,13 @@ def later_advantages(advantage: Tensor, gae_lambda: float, exact_end: bool) -> T
     return torch.cat([gae_lambda * advantage[1:], last])
 
 
-def has_slope(agent: IPMAgent) -> bool:
-    """Whether autograd finds a gradient through the reward; a function of numpy arrays has none."""
-    return has_gradient(agent.reward_of, agent.dataset.train[:2])
-
-
 def slopes(agent: IPMAgent, x_next: Tensor) -> Tensor:
     """grad V(x[k+1], k+1) of x_next (K, n, *shape), same shape; after the last step that of the reward, or 0 where it
     has none."""
     with torch.enable_grad():
         x = x_next.detach().clone().requires_grad_()
         total = agent.value(x[:-1], agent.steps[1:]).sum()
-        if has_slope(agent):
+        if agent.has_slope:
             total = total + agent.reward_of(x[-1]).sum()
         (found,) = torch.autograd.grad(total, x)
     return found

@@ -13,7 +13,7 @@ import copy
 import os
 from collections.abc import Mapping
 from dataclasses import fields
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
@@ -27,7 +27,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from agents.core import learning, persistence
 from agents.core.config import AgentConfig, checked_config
-from agents.core.diagnostics import critic_diagnostics, exploration, kl_to_pretrained, weights_without_gradient
+from agents.core.diagnostics import (
+    critic_diagnostics,
+    exploration,
+    has_gradient,
+    kl_to_pretrained,
+    weights_without_gradient,
+)
 from agents.core.learning import MaybeCallback, StopTraining
 from agents.core.logs import log_state
 from agents.core.losses import Loss, Metrics, value_loss
@@ -257,6 +263,11 @@ class IPMAgent:
         """`Critic.reward` or f, as ``config.reward`` says, (*batch,) of events x (*batch, *shape); differentiable."""
         scores: Tensor = self.critic.reward(x) if self.config.reward == "derivative" else self.critic(x)
         return scores
+
+    @cached_property
+    def has_slope(self) -> bool:
+        """Whether autograd finds a gradient through the reward; a function of numpy arrays has none. Looked at once."""
+        return has_gradient(self.reward_of, torch.zeros(2, *self.dataset.shape, device=self.device))
 
     def update_critic(self, newest: Trajectories) -> dict[str, float]:
         """One step on f: maximise mean f(data) - mean f(x_0), within the critic's regulariser; its metrics.

@@ -69,7 +69,7 @@ def test_a_reward_without_gradient_keeps_the_value_baseline_in_the_last_step(
     make_agent: MakeAgent, small_config: SmallConfig
 ) -> None:
     agent = make_agent(small_config("sft_pg", baseline="stein"), num_steps=2, critic=numpy_reward)
-    assert not stein.has_slope(agent)
+    assert not agent.has_slope
     batch = agent.learn(32, log_interval=None).newest
     advantage = agent.advantages(batch)
     with torch.no_grad():
