@@ -12,7 +12,7 @@ from diffusion_env.checkpoints.format import (
     save_object,
     with_suffix,
 )
-from diffusion_env.checkpoints.restoring import load_module, load_optimizer, refuse_larger
+from diffusion_env.checkpoints.restoring import load_module, load_optimizer, numbers_in, refuse_larger
 
 __all__ = [
     "HEADER_ENTRY",
@@ -24,6 +24,7 @@ __all__ = [
     "load_module",
     "load_object",
     "load_optimizer",
+    "numbers_in",
     "refuse_larger",
     "save_checkpoint",
     "save_object",

@@ -10,8 +10,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from diffusion_env.checkpoints import CheckpointError, Header, load_module, load_object, refuse_larger, save_object
+from diffusion_env.checkpoints import (
+    CheckpointError,
+    Header,
+    load_module,
+    load_object,
+    numbers_in,
+    refuse_larger,
+    save_object,
+)
 from diffusion_env.fields import Bounds, Count, Depth, Width, check_fields, from_json
+from diffusion_env.networks.layers import weights_at_most
 from diffusion_env.samplers.predictions import check_prediction
 from diffusion_env.samplers.schedules import SCHEDULES, NoiseSchedule, make_schedule
 
@@ -96,7 +105,8 @@ class NetworkDenoiser(nn.Module):
             config, weights = from_json(NetworkConfig, header.config, "the configuration"), dict(state["weights"])
             refuse_larger(header.config, weights)
             schedule = make_schedule(config.schedule, config.num_levels)
-            network = cls(config.shape, schedule, config.width, config.depth, output=config.output)
+            with weights_at_most(numbers_in(weights)):
+                network = cls(config.shape, schedule, config.width, config.depth, output=config.output)
         except Exception as error:  # what is wrong with a forged header shows in many ways
             raise CheckpointError(
                 f"The denoiser in {path} cannot be built from its file: {error}. Pass a file that "
