@@ -190,7 +190,7 @@ def restore_agent(
             restore_part(part, state["algorithm"][name], f"The {name} in {path}")
         evaluations, counters = checked_counts(state["algorithm"]["evaluations"]), checked_counts(state["counters"])
         agent.policy.num_evaluations, agent.reference.num_evaluations = evaluations
-        agent.critic.load_state_dict(state["critic"])
+        load_module(agent.critic, state["critic"], f"The critic in {path}")
         if same_envs:
             agent.envs.load_state_dict(state["envs"])
         agent.next_start = next_start(state, agent.envs) if same_envs else None

@@ -74,7 +74,7 @@ def restore_model(model: BaseAlgorithm, env: DDPMShortcutVecEnv, state: Mapping[
         model.ep_info_buffer = deque(kept, maxlen=model._stats_window_size)
         model.ep_success_buffer = deque(maxlen=model._stats_window_size)
     _restore_replay(model, state["replay"])
-    env.critic.load_state_dict(state["critic"])
+    load_module(env.critic, state["critic"], "its critic")
     env.envs.load_state_dict(state["envs"])
 
 

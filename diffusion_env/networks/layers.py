@@ -40,10 +40,10 @@ def check_weights(number: int, what: str) -> None:
     """ValueError, before memory is taken, where ``what`` has a ``number`` of weights that is more than allowed."""
     most = _most.get()
     if number > most:
-        limit = "allowed" if most == MOST_WEIGHTS else "there are in the file that it is made from"
+        limit = "are allowed" if most == MOST_WEIGHTS else "the file that it is made from can fill"
         raise ValueError(
             f"{what} have {number:,} weights ({4 * number / 2**30:.1f} GiB in float32), more than the {most:,} that "
-            f"are {limit}. Give a smaller width, depth or event."
+            f"{limit}. Give a smaller width, depth or event."
         )
 
 
