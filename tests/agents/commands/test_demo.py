@@ -1,14 +1,18 @@
 """The demo, end to end on a budget of seconds: what it writes, and that a second one leaves the first alone."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agents.algorithms.config import PolicyGradientConfig
+from agents.commands import demo
 from agents.commands.demo import PICTURE_SEED, run
 from agents.commands.options import BASELINES, Demo
+from agents.core.ipm_agent import IPMAgent
 from agents.core.task import Task
 from agents.runs.callbacks import CURVE_SEED
 from diffusion_env.config import EvaluationConfig
@@ -68,6 +72,52 @@ def test_the_folder(demos: tuple[Path, Path]) -> None:
 def test_a_second_process_measures_the_same(demos: tuple[Path, Path]) -> None:
     first, second = map(result_in, demos)
     assert (first["rows"], first["floor"]) == (second["rows"], second["floor"])
+
+
+@pytest.mark.parametrize("iterations", [0, 7, 12], ids=["at the start", "in training", "while it is measured"])
+def test_the_same_command_goes_on_with_a_demo_that_was_killed(
+    iterations: int, demos: tuple[Path, Path], points_file: Path, denoiser_file: Path, tmp_path: Path
+) -> None:
+    options, count = small_demo(points_file, denoiser_file, tmp_path / "demo"), iter(range(iterations))
+    iterate, measure = IPMAgent.iterate, demo.trained_row
+
+    def killed(*arguments: Any) -> Any:
+        raise KeyboardInterrupt
+
+    def killed_after_some(agent: IPMAgent) -> Any:
+        return killed() if next(count, None) is None else iterate(agent)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(demo, "CHECKPOINT_EVERY", 2)
+        patch.setattr(IPMAgent, "iterate", killed_after_some)
+        patch.setattr(demo, "trained_row", killed)
+        run(options, "ddpm-shortcut demo")
+    assert not (options.output / "result.json").exists()
+    run(options, "ddpm-shortcut demo --again")
+    assert demo.trained_row is measure
+    assert [path.name for path in tmp_path.iterdir()] == ["demo"]
+    assert (result_in(options.output)["rows"], result_in(options.output)["floor"]) == (
+        result_in(demos[0])["rows"],
+        result_in(demos[0])["floor"],
+    )
+    assert measured_in(options.output) == measured_in(demos[0])
+
+
+def measured_in(folder: Path) -> list[tuple[int, float]]:
+    """The learning curve in the log: environment steps and SW2."""
+    lines = [json.loads(line) for line in (folder / "progress.json").read_text().splitlines()]
+    return [(line["time/total_timesteps"], line["eval/sw2"]) for line in lines if "eval/sw2" in line]
+
+
+def test_a_demo_of_other_options_does_not_go_on_with_a_killed_one(
+    demos: tuple[Path, Path], points_file: Path, denoiser_file: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(demos[0], tmp_path / "demo")
+    (folder / "result.json").unlink()
+    options = replace(small_demo(points_file, denoiser_file, folder), seed=1)
+    run(options, "ddpm-shortcut demo")
+    assert result_in(folder)["rows"][-1] != result_in(demos[0])["rows"][-1]
+    assert (tmp_path / "demo-1" / "checkpoint.safetensors").exists()
 
 
 def test_the_table_is_printed(
