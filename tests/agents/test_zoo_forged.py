@@ -127,9 +127,9 @@ def test_a_path_in_a_file_is_read_only_if_the_user_says_so(
 def test_the_folder_of_an_own_run_needs_no_such_word_and_a_forged_file_in_it_does(
     small_task: Task, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    world = ["--dataset", str(small_task.dataset), "--denoiser", str(small_task.denoiser), "--num-envs", "4"]
+    keywords = ["--dataset", str(small_task.dataset), "--denoiser", str(small_task.denoiser), "--num-envs", "4"]
     sizes = ["--num-steps", "2", "--total-timesteps", "1", "--measure-samples", "20", "--no-progress-bar"]
-    assert main(["train", *world, *sizes, "--output", str(tmp_path / "run")]) == 0
+    assert main(["train", *keywords, *sizes, "--output", str(tmp_path / "run")]) == 0
     assert load_agent(tmp_path / "run").sample(3, 0).shape == (3, 2)
     assert main(["train", "--resume", str(tmp_path / "run")]) == 0
     checkpoint = tmp_path / "run" / "checkpoint.safetensors"
