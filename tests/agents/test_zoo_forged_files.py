@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -93,13 +94,13 @@ def test_agents_and_commands_refuse_forged_files(
 ) -> None:
     whole = agent_file(small_task, tmp_path)
     SFTPG.load(whole)
+    commands = cycle([["sample", "--n", "3", "--output", str(tmp_path / "x.npz")], ["evaluate"]])
     for name, path in forgeries(whole, OF_AN_AGENT, ["config value_width", "config value_depth"]):
         with pytest.raises(CheckpointError):
             SFTPG.load(path)
-        for words in (["sample", "--n", "3", "--output", str(tmp_path / "x.npz")], ["evaluate"]):
-            assert main([*words, "--checkpoint", str(path)]) == 2, name
-            error = capsys.readouterr().err
-            assert error and "Traceback" not in error, name
+        assert main([*next(commands), "--checkpoint", str(path)]) == 2, name
+        error = capsys.readouterr().err
+        assert error and "Traceback" not in error, name
     assert not (tmp_path / "x.npz").exists()
 
 

@@ -134,7 +134,7 @@ def test_a_network_of_too_many_weights_is_refused_before_memory_is_taken() -> No
     ):
         linear(10**6, 10**6, seeded())
     with pytest.raises(
-        ValueError, match="128 hidden layers of 8192 units would have .* are allowed. Give a smaller width"
+        ValueError, match=r"128 hidden layers of 8192 units would have .* are allowed\. Give a smaller width"
     ):
         make_body((2,), 1, seeded(), width=8192, depth=128)
     with pytest.raises(ValueError, match="Fourier features of 100000 components"):
