@@ -28,9 +28,9 @@ def points(n, seed):
 
 
 @pytest.fixture(scope="module")
-def dataset():
+def world():
     """Three Gaussians: the least loss any denoiser can have is known."""
-    return Dataset("dataset", points(50_000, 0), points(5_000, 1), center=torch.zeros(2), scale=1.0)
+    return Dataset("world", points(50_000, 0), points(5_000, 1), center=torch.zeros(2), scale=1.0)
 
 
 def held_out_loss(denoiser, num_draws=40_000, output="v_prediction"):
@@ -41,12 +41,12 @@ def held_out_loss(denoiser, num_draws=40_000, output="v_prediction"):
         return float(denoising_loss(denoiser, x0, time.float(), eps, alpha_bar[time], output))
 
 
-def test_training_approaches_the_least_possible_loss(dataset):
+def test_training_approaches_the_least_possible_loss(world):
     least = held_out_loss(MixtureDenoiser(MEANS, STD, make_schedule("cosine")))
     untrained = held_out_loss(EpsMLP((2,), make_schedule("cosine"), 64, 2))
-    trained = held_out_loss(pretrain(dataset, LONG))
+    trained = held_out_loss(pretrain(world, LONG))
     assert 0 < trained - least < 0.05 * (untrained - least)
-    barely = held_out_loss(pretrain(dataset, replace(LONG, num_updates=20)))
+    barely = held_out_loss(pretrain(world, replace(LONG, num_updates=20)))
     assert barely - least > 0.2 * (untrained - least)  # negative control
 
 
@@ -68,16 +68,16 @@ def test_the_loss_is_the_squared_error_of_v_per_component(shape):
 @pytest.mark.parametrize(
     ("path", "prediction"), [("cosine", "epsilon"), ("karras", "v_prediction"), ("rectified_flow", "flow")]
 )
-def test_any_path_and_prediction_trains(dataset, path, prediction):
+def test_any_path_and_prediction_trains(world, path, prediction):
     config = replace(LONG, schedule=path, prediction=prediction, num_updates=400)
-    net = pretrain(dataset, config)
+    net = pretrain(world, config)
     assert (net.schedule.name, net.output) == (path, prediction)
     least, trained, untrained = (
         held_out_loss(denoiser, output=prediction)
         for denoiser in (
             MixtureDenoiser(MEANS, STD, net.schedule),
             net,
-            pretrain(dataset, replace(config, num_updates=1, learning_rate=0.0)),
+            pretrain(world, replace(config, num_updates=1, learning_rate=0.0)),
         )
     )
     assert 0 < trained - least < 0.1 * (untrained - least)
@@ -104,12 +104,12 @@ def test_the_loss_is_the_squared_error_of_the_output(output):
         ({"schedule": "edm"}, r"Unknown noise schedule 'edm'"),
     ],
 )
-def test_what_cannot_be_trained_is_refused(dataset, change, message):
+def test_what_cannot_be_trained_is_refused(world, change, message):
     with pytest.raises(ValueError, match=message):
-        pretrain(dataset, replace(SHORT, **change))
+        pretrain(world, replace(SHORT, **change))
 
 
-def test_a_kind_that_is_not_converted_yet_is_adapted(dataset, monkeypatch):
+def test_a_kind_that_is_not_converted_yet_is_adapted(world, monkeypatch):
     class Affine(NetworkDenoiser):
         """Predicts its output itself, for flat batches."""
 
@@ -128,7 +128,7 @@ def test_a_kind_that_is_not_converted_yet_is_adapted(dataset, monkeypatch):
     config = replace(
         SHORT, kind="affine", prediction="sample", schedule="rectified_flow", learning_rate=0.05, ema_decay=0.5
     )
-    net = pretrain(dataset, replace(config, num_updates=120), lambda _, loss: losses.append(float(loss)))
+    net = pretrain(world, replace(config, num_updates=120), lambda _, loss: losses.append(float(loss)))
     assert isinstance(net, Affine) and (net.gain > 0.1).all() and not net.gain.requires_grad
     assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
 
@@ -137,48 +137,48 @@ def weights(net):
     return torch.nn.utils.parameters_to_vector(net.parameters())
 
 
-def test_the_result_is_a_function_of_the_seed_alone(dataset):
+def test_the_result_is_a_function_of_the_seed_alone(world):
     before = torch.get_rng_state()
-    first = pretrain(dataset, SHORT)
+    first = pretrain(world, SHORT)
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(123)
-    assert torch.equal(weights(first), weights(pretrain(dataset, SHORT)))
-    assert not torch.equal(weights(first), weights(pretrain(dataset, replace(SHORT, seed=1))))
+    assert torch.equal(weights(first), weights(pretrain(world, SHORT)))
+    assert not torch.equal(weights(first), weights(pretrain(world, replace(SHORT, seed=1))))
 
 
-def test_the_result_is_frozen_and_has_the_configured_size(dataset):
-    net = pretrain(dataset, replace(SHORT, schedule="linear", num_levels=50))
+def test_the_result_is_frozen_and_has_the_configured_size(world):
+    net = pretrain(world, replace(SHORT, schedule="linear", num_levels=50))
     assert not any(p.requires_grad for p in net.parameters())
     assert (net.shape, net.width, net.depth) == ((2,), 16, 2)
     assert (net.schedule.name, net.schedule.num_levels) == ("linear", 50)
 
 
-def test_the_result_is_the_moving_average_of_the_weights(dataset):
+def test_the_result_is_the_moving_average_of_the_weights(world):
     first, last, half = (
-        weights(pretrain(dataset, replace(SHORT, num_updates=2, ema_decay=decay))) for decay in (1.0, 0.0, 0.5)
+        weights(pretrain(world, replace(SHORT, num_updates=2, ema_decay=decay))) for decay in (1.0, 0.0, 0.5)
     )
     torch.testing.assert_close(half, (first + last) / 2)
     assert (first - last).abs().max() > 1e-3
 
 
-def test_every_update_is_reported(dataset):
+def test_every_update_is_reported(world):
     seen = []
-    pretrain(dataset, SHORT, on_update=lambda i, loss: seen.append((i, loss)))
+    pretrain(world, SHORT, on_update=lambda i, loss: seen.append((i, loss)))
     assert [i for i, _ in seen] == list(range(5))
     assert all(loss.shape == () and not loss.requires_grad and math.isfinite(loss) for _, loss in seen)
 
 
-def test_a_loss_that_is_not_finite_stops_with_a_message(dataset):
-    bad = replace(dataset, train=torch.full((100, 2), 1e30))
+def test_a_loss_that_is_not_finite_stops_with_a_message(world):
+    bad = replace(world, train=torch.full((100, 2), 1e30))
     seen = []
     with pytest.raises(FloatingPointError, match=r"became inf at update 0\. Lower learning_rate, or look for"):
         pretrain(bad, SHORT, on_update=lambda i, _: seen.append(i))
     assert seen == []
 
 
-def test_a_divergence_at_the_last_update_is_found(dataset):
+def test_a_divergence_at_the_last_update_is_found(world):
     with pytest.raises(FloatingPointError, match=r"at update 4\."):
-        pretrain(dataset, replace(SHORT, learning_rate=1e30))
+        pretrain(world, replace(SHORT, learning_rate=1e30))
 
 
 def test_images_pretrain_as_well():
