@@ -48,6 +48,7 @@ EVERY_K: dict[str, Any] = {
     "learning_rate_exponent": 0.7,
     "critic_data_batch": 512,
     "critic_slope_penalty": 0.03,
+    "ema_decay": None,
     "ema_width": 0.1,
 }
 """Settings of `sft_pg` and `pathwise` that need no tuning at any K from 1 to 20; benchmarks/DEFAULTS.md has what each

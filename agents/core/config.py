@@ -50,11 +50,12 @@ class AgentConfig:
     """How the three step sizes change over the run: constant, or linearly to zero."""
     max_grad_norm: Positive | None = 0.5
     """The policy gradient is scaled down to this Euclidean norm; None leaves it as it is."""
-    ema_decay: Decay = 0.99
+    ema_decay: Decay | None = 0.99
     """Decay per policy step of the averaged sampler used by predict, sample and evaluate; 0 keeps the newest."""
     ema_width: Annotated[float, Bounds(0.0, 0.28, open_low=True)] | None = None
-    """Width of the average as a share of the run so far, instead of ema_decay: the standard deviation of its weights
-    over policy steps (power-function average, Karras et al. 2024, arXiv 2312.02696, section 3.1)."""
+    """Instead of ema_decay, which is None then: the width of the average as a share of the run so far, the standard
+    deviation of its weights over policy steps (power-function average, Karras et al. 2024, arXiv 2312.02696, sec. 3.1).
+    """
     kl_coef: Weight = 0.0
     """Weight of the KL divergence of each step from the pretrained sampler's, in nats (closed form)."""
     std: Std = "fixed"
@@ -86,6 +87,11 @@ class AgentConfig:
     def __post_init__(self) -> None:
         """TypeError or ValueError that names the field, what is allowed and what was received."""
         check_fields(self)
+        if (self.ema_decay is None) == (self.ema_width is None):
+            raise ValueError(
+                "The averaged sampler has either ema_decay or ema_width, and the other is None; received "
+                f"ema_decay={self.ema_decay!r} and ema_width={self.ema_width!r}."
+            )
 
 
 def checked_config(config: Any, wanted: type[AgentConfig], agent: str) -> Any:

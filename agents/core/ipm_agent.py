@@ -148,7 +148,7 @@ class IPMAgent:
         self.policy.requires_grad_(True)
         self.reference = policy(self.pretrained)  # the pretrained sampler, with the same std
         self.check()
-        averaged = get_ema_multi_avg_fn(c.ema_decay) if c.ema_width is None else power_average(c.ema_width)
+        averaged = power_average(c.ema_width) if c.ema_width else get_ema_multi_avg_fn(c.ema_decay or 0.0)
         self.average = AveragedModel(self.policy, multi_avg_fn=averaged)
         value = partial(ValueNet, width=c.value_width, depth=c.value_depth, generator=generator, body=c.value_body)
         self.value = value(self.dataset.shape, table.num_steps).to(self.device)

@@ -42,7 +42,7 @@ ABLATION = Grid(
         without("no_slope_penalty", "the critic without its slope penalty", critic_slope_penalty=None),
         without("data_128", "128 data points per critic step", critic_data_batch=None),
         without("derivative", "reward f + gamma f^2", reward="derivative"),
-        without("ema_decay", "average with a decay of 0.99 per step", ema_width=None),
+        without("ema_decay", "average with a decay of 0.99 per step", ema_width=None, ema_decay=0.99),
         without("five_rollouts", "five rollouts per policy step at every K", n_critic=5, n_critic_exponent=0.0),
         without(
             "one_step_size",

@@ -85,3 +85,10 @@ def test_settings_that_follow_the_number_of_steps(num_steps: int, rollouts: int)
     config = AgentConfig(n_critic=1, n_critic_exponent=0.5, learning_rate=3e-3, learning_rate_exponent=1.0)
     assert config.at_steps(num_steps) == (rollouts, pytest.approx(3e-3 / num_steps))
     assert AgentConfig().at_steps(num_steps) == (AgentConfig().n_critic, AgentConfig().learning_rate)
+
+
+@pytest.mark.parametrize("changes", [{"ema_width": 0.1}, {"ema_decay": None}])
+def test_the_average_has_one_width(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"either ema_decay or ema_width.*received ema_decay=.* and ema_width="):
+        AgentConfig(**changes)
+    assert AgentConfig(ema_decay=None, ema_width=0.1).ema_width == 0.1
