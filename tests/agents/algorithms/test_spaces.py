@@ -9,8 +9,8 @@ from agents.core.spaces import Choice
 
 
 def test_a_configuration_of_a_user_has_the_space_of_every_agent() -> None:
-    assert agent_space(AgentConfig(), 5, 16).keys() == SHARED.keys()
-    assert agent_space(AgentConfig(kl_coef=0.1), 5, 16).keys() == {*SHARED, "kl_coef"}
+    assert agent_space(AgentConfig(), 5, 16).keys() == {*SHARED, "ema_decay"}
+    assert agent_space(AgentConfig(kl_coef=0.1), 5, 16).keys() == {*SHARED, "ema_decay", "kl_coef"}
 
 
 @pytest.mark.parametrize(("num_steps", "steps"), [(10, (None, 1, 2, 5)), (2, (None, 1)), (1, None)])
