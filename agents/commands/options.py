@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any
 
-from tyro.conf import arg
+from tyro.conf import Positional, arg
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from agents.algorithms.config import PolicyGradientConfig
@@ -107,6 +107,17 @@ class Demo(Checked):
     """Whether a progress bar shows the current SW2."""
     algorithm: Annotated[PolicyGradientConfig, Flat] = field(default_factory=PolicyGradientConfig)
     evaluation: Annotated[EvaluationConfig, Flat] = field(default_factory=EvaluationConfig)
+
+
+@dataclass(frozen=True)
+class Data(Checked):
+    """List the named data sets, with shapes, sizes and where each was found; or make one of them ready for use.
+
+    fashion_mnist and fashion_mnist_16 are fetched with Debian's apt-get, without root.
+    """
+
+    name: Positional[str] = ""
+    """The set to make ready, such as fashion_mnist; none lists all."""
 
 
 @dataclass(frozen=True)
@@ -277,4 +288,4 @@ class Tune(Checked):
         return tuple(Task(dataset, k, **shared) for dataset in self.dataset for k in self.num_steps)
 
 
-Options = Demo | Pretrain | Train | Evaluate | Sample | Export | Tune
+Options = Demo | Data | Pretrain | Train | Evaluate | Sample | Export | Tune
