@@ -8,14 +8,14 @@ import pytest
 from PIL import Image
 
 from diffusion_env.data import pictures
-from diffusion_env.data.pictures import read_folder
+from diffusion_env.data.pictures import image_files, read_folder, read_images
 
 GREY = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
 
 
 def read_one(folder, image: Image.Image, name: str = "a.png", **options) -> np.ndarray:
     image.save(folder / name, **options)
-    return read_folder(folder)[0]
+    return read_images(image_files(folder))[0]
 
 
 def test_16_bits_are_scaled_to_8(tmp_path):
