@@ -6,6 +6,8 @@ plane first, rows from the top.
 
 from __future__ import annotations
 
+import gzip
+import io
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -25,6 +27,9 @@ CLASSES = 10
 MAX_BATCH_BYTES = 2**26
 """A batch of the original archives has 31 MB."""
 MAX_MEMBERS = 100
+MAX_ARCHIVE_BYTES = 2**28
+"""The original archives have 186 MB when they are expanded. Headers of members can be long too."""
+GZIP_MAGIC = b"\x1f\x8b"
 FOLDERS = ("cifar-10-batches-py", "cifar-10-batches-bin")
 WAYS = (
     "Give the original cifar-10-python.tar.gz or cifar-10-binary.tar.gz, the folder that is packed in it, or a folder "
@@ -65,7 +70,7 @@ def _content(path: Path) -> bytes:
 def _members(path: Path) -> Iterator[tuple[str, bytes]]:
     """Names and contents of the batches in an archive; nothing is written to the disk."""
     try:
-        with tarfile.open(path, "r:*") as archive:
+        with path.open("rb") as file, tarfile.open(fileobj=_Expanded(file, path), mode="r|") as archive:
             for count, member in enumerate(archive):
                 if count >= MAX_MEMBERS or member.size > MAX_BATCH_BYTES:
                     raise ValueError(
@@ -73,11 +78,29 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
                         f"{MAX_BATCH_BYTES} bytes, so it is not CIFAR-10. {WAYS}"
                     )
                 name = Path(member.name).name
-                file = archive.extractfile(member) if member.isreg() and _is_batch(name) else None
-                if file is not None:
-                    yield name, file.read()
+                batch = archive.extractfile(member) if member.isreg() and _is_batch(name) else None
+                if batch is not None:
+                    yield name, batch.read()
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path} cannot be read as an archive ({error}). {WAYS}") from error
+
+
+class _Expanded(io.RawIOBase):
+    """A .tar or .tar.gz file as the bytes of the .tar, at most `MAX_ARCHIVE_BYTES` of them."""
+
+    def __init__(self, file: io.BufferedReader, path: Path) -> None:
+        packed = file.peek(len(GZIP_MAGIC)).startswith(GZIP_MAGIC)
+        self._file = gzip.GzipFile(fileobj=file) if packed else file
+        self._path, self._left = path, MAX_ARCHIVE_BYTES
+
+    def read(self, size: int = -1) -> bytes:
+        content = self._file.read(size)
+        self._left -= len(content)
+        if self._left < 0:
+            raise ValueError(
+                f"{self._path} expands to more than {MAX_ARCHIVE_BYTES} bytes, so it is not CIFAR-10. {WAYS}"
+            )
+        return content
 
 
 def _joined(contents: dict[str, bytes], place: Path) -> tuple[Images, Images]:
