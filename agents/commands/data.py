@@ -54,7 +54,7 @@ def fetch_fashion_mnist() -> Path:
     """
     if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
         raise ValueError(
-            f"fashion_mnist is fetched as a Debian package, and {' and '.join(missing)} is not here. "
+            f"fashion_mnist is fetched as a Debian package, and this machine has no {' and no '.join(missing)}. "
             f"{FASHION_MNIST_WAYS} Put them into {cache_folder() / FASHION_MNIST}."
         )
     target = cache_folder() / FASHION_MNIST

@@ -161,3 +161,20 @@ def test_files_that_are_no_whole_npz_are_refused(tmp_path):
         np.save(file, some_points())
     with pytest.raises(ValueError, match=r"single \.npy array"):
         load_dataset(path)
+
+
+def test_npy_of_points_and_unusable_ones(tmp_path):
+    path = tmp_path / "mine.npy"
+    np.save(path, some_points())
+    assert load_dataset(path).shape == (2,)
+    whole = path.read_bytes()
+    for content in (b"", b"text", whole[:-8], whole[:40]):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"mine\.npy cannot be mapped as a \.npy array .*numpy\.save"):
+            load_dataset(path)
+    np.save(path, np.full((50, 2), None), allow_pickle=True)
+    with pytest.raises(ValueError, match=r"mine\.npy cannot be mapped"):
+        load_dataset(path)
+    np.save(path, some_images(50, 8, 8, 3))
+    with pytest.raises(ValueError, match=r"transpose\(0, 3, 1, 2\)"):
+        load_dataset(path)
