@@ -38,7 +38,8 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "diffusion_env.checkpoints": ("atomic", "format restoring", "foreign"),
     "diffusion_env.data": (
         "distributions archives pictures pixels places batches",
-        "dataset files idx cifar celeba",
+        "dataset files idx cifar",
+        "celeba",
         "image_sets",
         "named",
     ),

@@ -8,12 +8,15 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from tqdm import tqdm
+
 from agents.commands.options import Data
 from diffusion_env.data.image_sets import FASHION_MNIST, FASHION_MNIST_WAYS, IMAGE_SETS, SYSTEM_FOLDER
 from diffusion_env.data.named import DATASET_NAMES, DATASETS, HELD_OUT_POINTS, TRAIN_POINTS, load_dataset
-from diffusion_env.data.places import cache_folder
+from diffusion_env.data.places import cache_folder, name_and_place
 
 PACKAGE = f"dataset-{FASHION_MNIST}"
+CELEBA = "celeba"
 TOOLS = ("apt-get", "dpkg-deb")
 COLUMNS = ("name", "shape", "training", "held out", "found")
 
@@ -23,13 +26,16 @@ def run(options: Data, command: str) -> None:
     if not options.name:
         print(listing())
         return
-    name = options.name
+    name, place = name_and_place(options.name)
     if name not in DATASET_NAMES:
         raise ValueError(f"Unknown data set {name!r}. Choose one of {', '.join(DATASET_NAMES)}.")
     images = IMAGE_SETS.get(name)
-    if images is not None and Path(FASHION_MNIST) in images.places and images.place() is None:
+    if images is not None and Path(FASHION_MNIST) in images.places and (place or images.place()) is None:
         print(f"Wrote {fetch_fashion_mnist()}")
-    data = load_dataset(name)
+    if name == CELEBA and place is not None:
+        print(f"Wrote {pack(place)}")
+        place = None
+    data = load_dataset(name if place is None else options.name)
     print(f"{name}: {len(data.train)} training and {len(data.held_out)} held-out points of shape {data.shape}")
 
 
@@ -68,6 +74,17 @@ def fetch_fashion_mnist() -> Path:
         _run(["dpkg-deb", "-x", packages[0].name, "content"], folder)
         os.replace(folder / "content" / SYSTEM_FOLDER.relative_to("/"), target)
     return target
+
+
+def pack(place: Path) -> Path:
+    """Decode CelebA at ``place`` once into the cache folder, with a progress bar; returns the folder."""
+    from diffusion_env.data.celeba import pack_celeba  # needs Pillow
+
+    folder = cache_folder() / CELEBA
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tqdm(unit="images") as bar:
+        pack_celeba(place, folder, bar.update)
+    return folder
 
 
 def _run(words: list[str], folder: Path) -> None:

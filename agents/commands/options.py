@@ -113,11 +113,12 @@ class Demo(Checked):
 class Data(Checked):
     """List the named data sets, with shapes, sizes and where each was found; or make one of them ready for use.
 
-    fashion_mnist and fashion_mnist_16 are fetched with Debian's apt-get, without root.
+    fashion_mnist and fashion_mnist_16 are fetched with Debian's apt-get, without root. celeba:PATH is decoded once into
+    the cache folder, where celeba finds it.
     """
 
     name: Positional[str] = ""
-    """The set to make ready, such as fashion_mnist; none lists all."""
+    """The set to make ready, a name or NAME:PATH, such as fashion_mnist; none lists all."""
 
 
 @dataclass(frozen=True)

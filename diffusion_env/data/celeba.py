@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+from numpy.lib.format import open_memmap
+
+from diffusion_env.data.files import open_npy
 from diffusion_env.data.pictures import Crop, ImageFiles
+from diffusion_env.data.pixels import ImageSource, MappedImages
 
 SIDE = 64
 CENTER_ROW, CENTER_COLUMN, REACH = 121, 89, 64
@@ -13,11 +21,16 @@ FACE = Crop((178, 218), (CENTER_COLUMN - REACH, CENTER_ROW - REACH, CENTER_COLUM
 PARTITION = "list_eval_partition.txt"
 TRAIN, TEST = "0", "2"
 FOLDERS = ("img_align_celeba", "Img/img_align_celeba")
+PACKED = ("train.npy", "test.npy")
+"""Names of the files that `pack_celeba` writes."""
+PACKED_AT_A_TIME = 256
 WAYS = f"Give the folder of the aligned .jpg files, img_align_celeba, with {PARTITION} inside or beside it."
 
 
-def read_celeba(place: Path) -> tuple[ImageFiles, ImageFiles | None]:
+def read_celeba(place: Path) -> tuple[ImageSource, ImageSource | None]:
     """Training and test images, (N, 3, 64, 64), decoded as they are drawn; None for the test images without a list.
+
+    What `pack_celeba` wrote is mapped into memory instead.
 
     The list of partitions lies in the folder, above it, or in Eval/ there. Without it the caller splits.
 
@@ -25,6 +38,9 @@ def read_celeba(place: Path) -> tuple[ImageFiles, ImageFiles | None]:
     """
     if not place.is_dir():
         raise ValueError(f"{place} is not a folder. {WAYS}")
+    train, test = (_mapped(place / name) for name in PACKED)
+    if train is not None:
+        return train, test
     folder = next((place / name for name in FOLDERS if (place / name).is_dir()), place)
     files = {file.name: file for file in sorted(folder.glob("*.jpg"))}
     if not files:
@@ -35,6 +51,40 @@ def read_celeba(place: Path) -> tuple[ImageFiles, ImageFiles | None]:
         return _faces(list(files.values())), None
     parts = _partition(found, files)
     return _faces(parts[TRAIN]), _faces(parts[TEST])
+
+
+def pack_celeba(place: Path, folder: Path, on_images: Callable[[int], object] = int) -> None:
+    """Decode all images at ``place`` once into `PACKED` files in ``folder``, uint8 (N, 3, 64, 64), 12 KiB an image.
+
+    ``on_images(n)`` is called for every n images that are done. Raises what `read_celeba` and an image raise; then
+    ``folder`` stays as it was.
+    """
+    parts = [part for part in read_celeba(place) if part is not None]
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        for part, name in zip(parts, PACKED, strict=False):
+            packed = open_memmap(Path(temporary) / name, "w+", np.uint8, part.shape)
+            for start in range(0, part.shape[0], PACKED_AT_A_TIME):
+                rows = np.arange(start, min(start + PACKED_AT_A_TIME, part.shape[0]))
+                packed[rows] = part.read(rows)
+                on_images(len(rows))
+            packed.flush()
+        folder.mkdir(exist_ok=True)
+        for name in PACKED:  # test images of an earlier packing may be training images of this one
+            (folder / name).unlink(missing_ok=True)
+        for name in PACKED[: len(parts)][::-1]:  # training images last: with them the set is there
+            os.replace(Path(temporary) / name, folder / name)
+
+
+def _mapped(path: Path) -> MappedImages | None:
+    if not path.is_file():
+        return None
+    images = open_npy(path)
+    if images.dtype != np.uint8 or images.shape[1:] != (3, SIDE, SIDE):
+        raise ValueError(
+            f"{path} holds {images.dtype} of shape {images.shape}, and packed CelebA is uint8 (N, 3, {SIDE}, {SIDE}). "
+            "Pack it again: `ddpm-shortcut data celeba:PATH`."
+        )
+    return MappedImages(path, np.arange(len(images)))
 
 
 def _faces(files: list[Path]) -> ImageFiles:

@@ -10,7 +10,7 @@ import gzip
 import io
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +27,8 @@ CLASSES = 10
 MAX_BATCH_BYTES = 2**26
 """A batch of the original archives has 31 MB."""
 MAX_MEMBERS = 100
-MAX_ARCHIVE_BYTES = 2**28
-"""The original archives have 186 MB when they are expanded. Headers of members can be long too."""
+MAX_ARCHIVE_BYTES = 2**29
+"""The original archives have 186 MB when they are expanded, those pickled again by Python 3 up to 280 MB."""
 GZIP_MAGIC = b"\x1f\x8b"
 FOLDERS = ("cifar-10-batches-py", "cifar-10-batches-bin")
 WAYS = (
@@ -49,9 +49,11 @@ def read_cifar10(place: Path) -> tuple[Images, Images]:
         if (place / "train").is_dir():
             return _class_images(place / "train"), _class_images(place / "test")
         folder = next((place / name for name in FOLDERS if (place / name).is_dir()), place)
-        contents = {path.name: _content(path) for path in sorted(folder.iterdir()) if _is_batch(path.name)}
+        contents: Iterable[tuple[str, bytes]] = (
+            (path.name, _content(path)) for path in sorted(folder.iterdir()) if _is_batch(path.name)
+        )
     elif place.is_file():
-        contents = dict(_members(place))
+        contents = _members(place)
     else:
         raise ValueError(f"{place} is neither a regular file nor a folder. {WAYS}")
     return _joined(contents, place)
@@ -103,14 +105,16 @@ class _Expanded(io.RawIOBase):
         return content
 
 
-def _joined(contents: dict[str, bytes], place: Path) -> tuple[Images, Images]:
-    suffix = BINARY if any(name.endswith(BINARY) for name in contents) else ""
-    missing = [name + suffix for name in (*TRAIN, TEST) if name + suffix not in contents]
+def _joined(contents: Iterable[tuple[str, bytes]], place: Path) -> tuple[Images, Images]:
+    images: dict[str, Images] = {}
+    for name, content in contents:
+        read = _binary_batch if name.endswith(BINARY) else _python_batch
+        images[name] = read(content, f"{name} of {place}")
+    suffix = BINARY if any(name.endswith(BINARY) for name in images) else ""
+    missing = [name + suffix for name in (*TRAIN, TEST) if name + suffix not in images]
     if missing:
         raise ValueError(f"{place} lacks the batches {', '.join(missing)} of CIFAR-10. {WAYS}")
-    read: Callable[[bytes, str], Images] = _binary_batch if suffix else _python_batch
-    images = {name: read(contents[name + suffix], f"{name}{suffix} of {place}") for name in (*TRAIN, TEST)}
-    return np.concatenate([images[name] for name in TRAIN]), images[TEST]
+    return np.concatenate([images[name + suffix] for name in TRAIN]), images[TEST + suffix]
 
 
 def _binary_batch(content: bytes, source: str) -> Images:

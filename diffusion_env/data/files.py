@@ -30,11 +30,12 @@ def read_array(path: Path) -> NDArray[Any] | ImageSource:
         return check_array(images, str(path)) if isinstance(images, np.ndarray) else images
     if path.suffix != ".npy":
         return check_array(read_npz(path), str(path))
-    array = check_array(_mapped(path), str(path))
+    array = check_array(open_npy(path), str(path))
     return MappedImages(path, np.arange(len(array))) if array.dtype == np.uint8 else array
 
 
-def _mapped(path: Path) -> NDArray[Any]:
+def open_npy(path: Path) -> NDArray[Any]:
+    """The array of a ``.npy`` file, mapped into memory read-only; ValueError where it is none, or of objects."""
     if not path.is_file():
         raise ValueError(f"{path} is not a regular file, so it is not read. Write it with numpy.save(path, images).")
     try:

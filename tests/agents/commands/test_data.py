@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from agents.cli import main
 from agents.commands.data import PACKAGE, fetch_fashion_mnist, listing
 from diffusion_env.data.idx import IMAGE_FILES
 from diffusion_env.data.image_sets import FASHION_MNIST, SYSTEM_FOLDER
-from diffusion_env.data.named import DATASET_NAMES
+from diffusion_env.data.named import DATASET_NAMES, load_dataset
 from diffusion_env.data.places import CACHE_VARIABLE
 from tests.support import idx_bytes
 
@@ -91,6 +92,16 @@ def test_a_fetch_that_fails_leaves_nothing(cache: Path, code: str, message: str)
     with pytest.raises(ValueError, match=message):
         fetch_fashion_mnist()
     assert not list(cache.iterdir())
+
+
+def test_celeba_is_decoded_once_into_the_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    (tmp_path / "faces").mkdir()
+    for index in range(10):
+        Image.new("RGB", (178, 218), (index, 0, 0)).save(tmp_path / "faces" / f"{index}.jpg")
+    assert main(["data", f"celeba:{tmp_path}/faces"]) == 0
+    assert [path.name for path in (tmp_path / "cache" / "celeba").iterdir()] == ["train.npy"]
+    assert load_dataset("celeba").shape == (3, 64, 64)
 
 
 @pytest.mark.parametrize(

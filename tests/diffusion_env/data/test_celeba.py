@@ -9,8 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from diffusion_env.data.celeba import PARTITION, read_celeba
+from diffusion_env.data.celeba import PACKED, PARTITION, pack_celeba, read_celeba
 from diffusion_env.data.named import load_dataset
+from diffusion_env.data.pixels import MappedImages
 
 COUNT = 12
 
@@ -88,3 +89,39 @@ def test_wrong_and_damaged_images_are_named_when_they_are_drawn(folder: Path) ->
     for row, message in enumerate([r"000000\.jpg has 178 x 64 pixels", r"000001\.jpg cannot be read"]):
         with pytest.raises(ValueError, match=message):
             train.read(np.array([row]))
+
+
+def test_packed_images_are_the_same_and_are_mapped(folder: Path, tmp_path: Path) -> None:
+    write_list(folder)
+    done: list[int] = []
+    pack_celeba(folder, tmp_path / "packed", done.append)
+    for found, exact in zip(read_celeba(tmp_path / "packed"), read_celeba(folder), strict=True):
+        assert isinstance(found, MappedImages) and exact is not None
+        rows = np.arange(exact.shape[0])
+        assert np.array_equal(found.read(rows), exact.read(rows))
+    assert sum(done) == 10 and sorted(path.name for path in (tmp_path / "packed").iterdir()) == sorted(PACKED)
+
+
+def test_without_a_list_all_are_packed_as_one(folder: Path, tmp_path: Path) -> None:
+    write_list(folder)
+    pack_celeba(folder, tmp_path / "packed")
+    (folder / PARTITION).unlink()
+    pack_celeba(folder, tmp_path / "packed")
+    train, test = read_celeba(tmp_path / "packed")
+    assert train.shape == (COUNT, 3, 64, 64) and test is None
+
+
+def test_packing_that_fails_leaves_nothing(folder: Path, tmp_path: Path) -> None:
+    (folder / "000009.jpg").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"000009\.jpg cannot be read"):
+        pack_celeba(folder, tmp_path / "packed")
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+
+
+def test_packed_files_of_another_kind_are_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / PACKED[0], np.zeros((20, 3, 64, 64), np.float32))
+    with pytest.raises(ValueError, match=r"train\.npy holds float32 of shape \(20, 3, 64, 64\), and packed"):
+        read_celeba(tmp_path)
+    np.save(tmp_path / PACKED[0], np.zeros((20, 3, 32, 32), np.uint8))
+    with pytest.raises(ValueError, match=r"uint8 of shape \(20, 3, 32, 32\), and packed CelebA"):
+        load_dataset(f"celeba:{tmp_path}")
