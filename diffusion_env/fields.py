@@ -60,6 +60,8 @@ class OrObject:
 
 Count = Annotated[int, Bounds(1)]
 """How many of something there are."""
+Counter = Annotated[int, Bounds(0, 2**63 - 1)]
+"""How often something was done so far."""
 Pair = Annotated[int, Bounds(2)]
 """How many, where one is too few to compare."""
 Width = Annotated[int, Bounds(1, 2**13)]
@@ -134,6 +136,12 @@ def checked(value: Any, annotation: Any, name: str) -> Any:
     raise kind(f"{name} must be {describe(annotation)}; received {_short(value)}.")
 
 
+def checked_counts(counts: Any) -> tuple[int, ...]:
+    """The numbers of a list, each how often something was done; TypeError or ValueError for anything else."""
+    found: tuple[int, ...] = checked(counts, tuple[Counter, ...], "a list of counts")
+    return found
+
+
 def _converted(value: Any, annotation: Any, mismatch: object, reasons: list[str]) -> Any:
     """The value under one annotation; ``mismatch`` where it is none, with a reason where only its size is wrong."""
     origin, arguments = get_origin(annotation), get_args(annotation)
@@ -178,10 +186,17 @@ def _integer(value: Any, mismatch: object, reasons: list[str]) -> Any:
 def _real(value: Any, mismatch: object, reasons: list[str]) -> Any:
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
         return mismatch
-    if not math.isfinite(value):
+    if not _is_finite(value):
         reasons.append("finite")
         return mismatch
     return value if type(value) in (int, float) else (float(value) if isinstance(value, np.floating) else int(value))
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number of more digits than a float can hold
+        return False
 
 
 def _truth(value: Any, mismatch: object, reasons: list[str]) -> Any:

@@ -27,6 +27,7 @@ from diffusion_env.checks import StateCheck, check_tensor, non_finite_action
 from diffusion_env.critics import Critic
 from diffusion_env.critics.base import Penalty
 from diffusion_env.data.dataset import Dataset
+from diffusion_env.fields import checked
 from diffusion_env.samplers.denoiser import Denoiser
 from diffusion_env.samplers.tables import StepTable
 from diffusion_env.scores import check_finite_reward, checked_metrics, checked_scores
@@ -259,18 +260,24 @@ class DenoisingProcess:
         states = state["states"]
         theirs = tuple(state["x"].shape), None if states is None else tuple(states.shape)
         ours = tuple(self.x.shape), None if self._states is None else tuple(self._states.shape)
-        if theirs != ours or int(state["k"].max()) > self.table.num_steps:
+        k = state["k"]
+        whole = k.dtype == torch.int64 and k.shape == (self.num_envs,) and 0 <= int(k.min()) <= int(k.max())
+        if theirs != ours or not whole or int(k.max()) > self.table.num_steps:
             raise ValueError(
                 f"The saved process holds particles of shape {theirs[0]} (num_envs, *shape) and kept states of shape "
                 f"{theirs[1]} (K + 1, num_envs, *shape), but this one holds {ours[0]} and {ours[1]}, with K = "
                 f"{self.table.num_steps}. Make the environment with the arguments of the saved run."
             )
+        kept = [state["x"], *([] if states is None else [states]), *state["pending"]]
+        if any(part.dtype != torch.float32 for part in kept):
+            raise ValueError(f"The saved process holds states of {[part.dtype for part in kept]}, not of float32.")
+        metrics = {str(key): checked(value, float, key) for key, value in state["critic_metrics"].items()}
         self.x = state["x"].to(self.device, copy=True)
-        self.counts.k = state["k"].cpu().numpy()
+        self.counts.k = k.cpu().numpy()
         self._states = None if states is None else states.to(self.device, copy=True)
-        self.unseen.load(state["pending"], self.device)
+        self.unseen.load(state["pending"], self.device, self.shape)
         self.generator.set_state(state["generator"].cpu())
-        self.critic_metrics = dict(state["critic_metrics"])
+        self.critic_metrics = metrics
         self.seeded = True
 
     def _event_mask(self, mask: Mask) -> Tensor:

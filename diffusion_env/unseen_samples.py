@@ -55,8 +55,14 @@ class UnseenSamples:
         """Copies of what was added and not yet taken, each (n, M, *shape)."""
         return [part.clone() for part in self._parts]
 
-    def load(self, state: Sequence[Tensor], device: torch.device) -> None:
-        """Go on with copies of what `state` returned, each (n, *shape), on ``device``."""
+    def load(self, state: Sequence[Tensor], device: torch.device, shape: tuple[int, ...]) -> None:
+        """Go on with copies of what `state` returned, each (n, M, *shape), on ``device``; ValueError for others."""
+        kinds = {_without_count(part) for part in state}
+        if len(kinds) > 1 or any(kind[1:] != shape for kind in kinds):
+            raise ValueError(
+                f"The samples that wait for the critic have the shapes {[tuple(part.shape) for part in state]}, but "
+                f"all must be (n, M, {', '.join(map(str, shape))}) with one n."
+            )
         self._parts = [part.to(device, copy=True) for part in state]
 
 

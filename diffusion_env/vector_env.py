@@ -290,8 +290,8 @@ class DDPMShortcutVectorEnv(ProcessViews, VectorEnv[Any, Any, Any]):
 def _objects(observation: Observation, finished: Mask) -> NDArray[np.object_]:
     """An object array (n,) of single observations where ``finished`` (n,), None elsewhere, as Gymnasium's vectors."""
     if isinstance(observation, dict):
-        x, step = observation["x"][finished], observation["step"][finished]
-        single: list[Any] = [{"x": x_i, "step": step_i} for x_i, step_i in zip(x, step, strict=True)]
+        num_steps = observation["step"][finished][0]  # one number, which cannot be written to, serves all that ended
+        single: list[Any] = [{"x": x, "step": num_steps} for x in observation["x"][finished]]
     else:
         single = list(observation[finished])
     objects = np.full(len(finished), None, dtype=object)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from diffusion_env.checkpoints import CheckpointError
 from diffusion_env.critics import Critic, make_critic
 from diffusion_env.critics.base import Penalty
 from diffusion_env.data.dataset import Dataset
@@ -236,6 +237,31 @@ def small_ppo(env: Any, num_steps: int = 3) -> PPO:
     from stable_baselines3 import PPO
 
     return PPO("MultiInputPolicy", env, n_steps=num_steps, batch_size=9, n_epochs=1, seed=0, device="cpu")
+
+
+MISSING = object()
+"""In `forged`: take the entry away."""
+
+
+def forged(node: Any, way: Sequence[Any], value: Any) -> Any:
+    """A copy of nested dicts, lists and tuples with ``value`` at the end of the way, or without that entry."""
+    first, *rest = way
+    if not rest and value is MISSING:
+        return {key: one for key, one in node.items() if key != first}
+    new = forged(node[first], rest, value) if rest else value
+    if isinstance(node, dict):
+        return {**node, first: new}
+    return type(node)(new if index == first else one for index, one in enumerate(node))
+
+
+def refused(load: Callable[[], Any]) -> str:
+    """The message of the CheckpointError, "" where it loads; any other error is raised."""
+    try:
+        load()
+    except CheckpointError as error:
+        assert "\n\n" not in str(error)
+        return str(error)
+    return ""
 
 
 def measured_only(critic: Critic, real: Tensor, fake: Tensor, penalty: Penalty | None = None) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""``ddpm-shortcut demo``: what ``make demo`` runs."""
+"""``ddpm-shortcut demo``: what ``make demo`` runs. The same command goes on with a demo that was ended too early."""
 
 from __future__ import annotations
 
@@ -25,8 +25,11 @@ from agents.runs.processes import Children, follow_parent
 from agents.runs.report import Row, format_table, row_name, short, trained_row, untouched_rows
 from agents.runs.signals import StopRequest, handled
 from agents.zoo import find
+from diffusion_env.assembly import usable_device
 from diffusion_env.checkpoints import write_json
+from diffusion_env.evaluation.protocol import draw_fresh
 
+RESULT = "result.json"
 PICTURED = 10_000
 PICTURE_SEED = 20_000
 CHECKPOINT_EVERY = 100
@@ -41,12 +44,12 @@ def run(options: Demo, command: str) -> None:
     # First, so that bad input is reported before the second process starts.
     algorithm = find("sft_pg").make(options.task, options.seed, asdict(options.algorithm))
     with untouched(options) as untouched_result:
-        older = set_aside(options.output)
-        folder = RunFolder.create(options.output, _config(options, command))
-        if older is not None:
-            print(f"The demo before this one is now in {older}.")
+        folder = _folder(options, command)
         before = _pictured(algorithm)
         with folder.locked():
+            if folder.checkpoint.exists():
+                device = str(usable_device(options.task.device))
+                algorithm = find("sft_pg").load(folder.checkpoint, device, options.task.env_kwargs, None)
             evaluation = _train(algorithm, options, folder)
         print("Measuring the trained sampler and waiting for the untouched ones ...")
         ours = trained_row(algorithm, options.evaluation)
@@ -54,23 +57,42 @@ def run(options: Demo, command: str) -> None:
     rows = [*others, ours]
     _draw_samples(folder.path / "samples.png", algorithm, evaluation, before)
     _draw_curve(folder.path / "curve.png", folder, evaluation, floor)
-    write_json(folder.path / "result.json", _result(rows, floor, evaluation, time.perf_counter() - started))
+    write_json(folder.path / RESULT, _result(rows, floor, evaluation, time.perf_counter() - started))
     print(f"\n{format_table(rows, floor)}\n\n{_closing(folder.path, evaluation, started)}")
+
+
+def _folder(options: Demo, command: str) -> RunFolder:
+    """The folder of a demo with these options that was ended before its result; else a new one."""
+    folder, config = RunFolder(options.output), _config(options, command)
+    if folder.matches(config) and not (folder.path / RESULT).exists():
+        print(f"Going on with the demo in {folder.path}, which was ended before its result.")
+        return folder
+    older = set_aside(options.output)
+    folder = RunFolder.create(options.output, config)
+    if older is not None:
+        print(f"The demo before this one is now in {older}.")
+    return folder
 
 
 def _train(algorithm: Algorithm, options: Demo, folder: RunFolder) -> SamplerEvaluation:
     iteration = algorithm.iteration_timesteps
     evaluation = SamplerEvaluation(options.measure_every * iteration, options.evaluation.num_samples)
     checkpoint = Checkpoint(folder.path, CHECKPOINT_EVERY * iteration)
-    algorithm.set_logger(folder.logger())
+    done = algorithm.num_timesteps
+    algorithm.set_logger(folder.logger(done, algorithm.logged))
+    evaluation.recall(folder.metrics())
     print(f"Training {algorithm.name} with {options.task.num_steps} steps on {algorithm.dataset.name} ...")
     how = (
-        f"The demo does not go on; measure the sampler so far: ddpm-shortcut evaluate --checkpoint {folder.path}, or "
-        f"train it on: agents.load_agent({str(folder.path)!r}).resume()."
+        "The same command goes on from there. To measure the sampler so far: ddpm-shortcut evaluate --checkpoint "
+        f"{folder.path}"
     )
     with handled(StopRequest(how)) as request:
         callbacks: list[BaseCallback] = [evaluation, checkpoint, StopOnSignal(request, checkpoint)]
-        algorithm.learn(options.total_timesteps, callbacks + [SamplerProgressBar(evaluation)] * options.progress_bar)
+        callbacks += [SamplerProgressBar(evaluation)] * options.progress_bar
+        if done:
+            algorithm.resume(callbacks)
+        else:
+            algorithm.learn(options.total_timesteps, callbacks)
     algorithm.logger.close()
     return evaluation
 
@@ -102,7 +124,8 @@ def _pictured(algorithm: Algorithm) -> Points:
 
 def _draw_samples(path: Path, algorithm: Algorithm, evaluation: SamplerEvaluation, before: Points) -> None:
     """Before, after and data, each with the SW2 of the learning curve's own points."""
-    data = evaluation.points.reference.numpy(force=True)[:PICTURED]
+    points = draw_fresh(algorithm.dataset, evaluation.config, evaluation.seed)
+    data = points.reference.numpy(force=True)[:PICTURED]
     first, last = evaluation.history[0], evaluation.history[-1]
     task = algorithm.task
     untouched_name, own_name = (row_name(str(name), task.num_steps) for name in (task.sampler, algorithm.name))

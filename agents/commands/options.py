@@ -86,8 +86,8 @@ class Checked:
 class Demo(Checked):
     """Fine-tune the shipped swiss-roll DDPM to ten steps with SFT-PG, and compare with the untouched network.
 
-    Prints a table and writes samples.png, curve.png, result.json and a run folder. A demo that is there already is
-    renamed to the next free OUTPUT-N.
+    Prints a table and writes samples.png, curve.png, result.json and a run folder. A finished demo that is there
+    already is renamed to the next free OUTPUT-N; one of the same options that was ended too early goes on.
     """
 
     output: Path = Path("runs/demo")

@@ -80,18 +80,18 @@ def task_keywords(header: Header) -> Any:
     return header.extra.get("env_kwargs", header.extra.get("task"))
 
 
-def named_paths(world: Any) -> dict[str, str]:
+def named_paths(keywords: Any) -> dict[str, str]:
     """Keywords of an environment, or fields of a task, whose value is a path and none of our names."""
-    if not isinstance(world, Mapping):
+    if not isinstance(keywords, Mapping):
         return {}
     ours = {"dataset": {*DATASETS, *IMAGE_SETS}, "denoiser": set(shipped_names()), "critic": set(CRITICS)}
-    values = {name: world.get(name) for name in ours}
+    values = {name: keywords.get(name) for name in ours}
     return {name: value for name, value in values.items() if isinstance(value, str) and value not in ours[name]}
 
 
-def refuse_paths(world: Any, given: Mapping[str, Any] | None, path: str | Path) -> None:
+def refuse_paths(keywords: Any, given: Mapping[str, Any] | None, path: str | Path) -> None:
     """CheckpointError where the header of ``path`` names a path that is not among the ``given`` keywords."""
-    found = {name: value for name, value in named_paths(world).items() if name not in (given or {})}
+    found = {name: value for name, value in named_paths(keywords).items() if name not in (given or {})}
     if found:
         again = ", ".join(f"{name}={value!r}" for name, value in found.items())
         raise CheckpointError(

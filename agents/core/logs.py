@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from stable_baselines3.common.logger import DISABLED, Logger
+
+from diffusion_env.fields import Counter, FieldTypeError, check_fields, checked, from_json
 
 
 class CountedLogger(Logger):
@@ -31,6 +34,32 @@ def log_state(logger: Logger | None) -> dict[str, Any]:
         if isinstance(value, int | float | np.number) and key in logger.name_to_excluded
     }
     return {"lines": getattr(logger, "lines", 0), "pending": pending}
+
+
+def checked_log(state: Any) -> Mapping[str, Any] | None:
+    """What `log_state` kept, read from a file; None stays (older files have none).
+
+    TypeError or ValueError where it is anything else.
+    """
+    if state is None:
+        return None
+    kept = from_json(_LogState, state, "the log")
+    for name, entry in kept.pending.items():
+        value, count, excluded = entry
+        checked(count, Counter, f"the count of {name!r}")
+        checked(excluded, tuple[str, ...], f"the formats that leave {name!r} out")
+        if type(value) is not float or not isinstance(name, str):
+            raise FieldTypeError(f"The log holds {value!r} under {name!r}, where a number has a name.")
+    return {"lines": kept.lines, "pending": kept.pending}
+
+
+@dataclass(frozen=True)
+class _LogState:
+    lines: Counter
+    pending: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 def restore_pending(logger: Logger, logged: Mapping[str, Any]) -> None:

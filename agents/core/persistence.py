@@ -14,10 +14,21 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
 from agents.core.headers import AgentRecord, check_env_id, check_sizes, refuse_paths, stored
-from diffusion_env.checkpoints import CheckpointError, Header, load_module, load_object, load_optimizer, save_object
-from diffusion_env.fields import from_json
+from agents.core.logs import checked_log
+from diffusion_env.checkpoints import (
+    CheckpointError,
+    Header,
+    load_module,
+    load_object,
+    load_optimizer,
+    numbers_in,
+    save_object,
+)
+from diffusion_env.fields import checked_counts, from_json
+from diffusion_env.networks.layers import weights_at_most
 
 A = TypeVar("A")
 
@@ -104,10 +115,11 @@ def load_agent(
     check_sizes([header.config, header.extra], state, path)
     if not trust_paths:
         refuse_paths(saved.env_kwargs, env_kwargs, path)
-    world = saved_env_kwargs(header, env_kwargs, path)
+    env_kwargs = saved_env_kwargs(header, env_kwargs, path)
     wanted = saved.num_envs if num_envs is None else num_envs
     try:
-        agent = agent_class(saved.env_id, config, wanted, world, saved.seed, tensorboard_log, device)
+        with weights_at_most(numbers_in(state)):
+            agent = agent_class(saved.env_id, config, wanted, env_kwargs, saved.seed, tensorboard_log, device)
     except CheckpointError:
         raise
     except Exception as error:  # what is wrong with a forged header shows in many ways
@@ -117,7 +129,7 @@ def load_agent(
             f"{path} was saved with num_envs={saved.num_envs}: with {wanted} the episodes begin anew.", stacklevel=3
         )
     restore_agent(agent, state, path, same_envs=wanted == saved.num_envs, changed_config=bool(changes))
-    if world.get("dataset") == saved.env_kwargs.get("dataset"):
+    if env_kwargs.get("dataset") == saved.env_kwargs.get("dataset"):
         compare_data(header, agent.dataset, path)
     loaded: A = agent
     return loaded
@@ -180,20 +192,29 @@ def restore_agent(
                         saved.update({key: value for key, value in own.items() if key in saved and key != "params"})
         for name, part in agent.parts.items():
             restore_part(part, state["algorithm"][name], f"The {name} in {path}")
-        agent.policy.num_evaluations, agent.reference.num_evaluations = state["algorithm"]["evaluations"]
-        agent.critic.load_state_dict(state["critic"])
+        evaluations, counters = checked_counts(state["algorithm"]["evaluations"]), checked_counts(state["counters"])
+        agent.policy.num_evaluations, agent.reference.num_evaluations = evaluations
+        load_module(agent.critic, state["critic"], f"The critic in {path}")
         if same_envs:
             agent.envs.load_state_dict(state["envs"])
-        agent.next_start = state["next_start"] if same_envs else None
+        agent.next_start = next_start(state, agent.envs) if same_envs else None
         for generator, saved in zip(agent.generators, state["generators"], strict=True):
             generator.set_state(saved.cpu())
-        agent.num_timesteps, agent.iteration, agent.total_timesteps = state["counters"]
-        agent.loaded_log = state.get("log")  # files of older versions have none
+        agent.num_timesteps, agent.iteration, agent.total_timesteps = counters
+        agent.loaded_log = checked_log(state.get("log"))
     except Exception as error:  # what is wrong with a forged state shows in many ways
         raise CheckpointError(
             f"{path} does not fit this agent ({error}). It was saved with another data shape, number of steps or "
             "network; load it with the env_kwargs it was trained with."
         ) from error
+
+
+def next_start(state: Mapping[str, Any], envs: Any) -> Tensor | None:
+    """Where the next rollout of a saved agent begins, (B, *shape), None inside one; ValueError for anything else."""
+    start, x = state["next_start"], envs.process.x
+    if start is not None and not (isinstance(start, Tensor) and (start.shape, start.dtype) == (x.shape, x.dtype)):
+        raise ValueError(f"its next start is no {x.dtype} tensor of shape {tuple(x.shape)}")
+    return start
 
 
 def restore_part(part: Any, state: Any, what: str) -> None:

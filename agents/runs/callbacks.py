@@ -9,10 +9,10 @@ from __future__ import annotations
 import sys
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from stable_baselines3.common.callbacks import ProgressBarCallback
 from stable_baselines3.common.logger import Image
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from agents.core.algorithm import AlgorithmCallback, SeededSample
 from agents.core.persistence import CHECKPOINT
-from agents.runs.logs import RunLogger
+from agents.runs.logs import TIMESTEPS, RunLogger
 from agents.runs.signals import StopRequest
 from diffusion_env.config import EvaluationConfig
 from diffusion_env.data.dataset import Dataset
@@ -43,6 +43,10 @@ class Measurement(NamedTuple):
     train_cpu_seconds: float
 
 
+LOGGED_AS = (TIMESTEPS, "eval/sw2", "eval/off_support", "time/train_seconds", "time/train_cpu_seconds")
+"""Names of a `Measurement`'s fields in the log."""
+
+
 def _now() -> tuple[float, float]:
     return time.perf_counter(), time.process_time()
 
@@ -55,9 +59,10 @@ class TrainingClock:
         self._started = self._stopped = (0.0, 0.0)
         self._running = False
 
-    def start(self) -> None:
-        """Begin at zero."""
-        self._started, self._running = self._now(), True
+    def start(self, seconds: float = 0.0, cpu_seconds: float = 0.0) -> None:
+        """Begin at this reading: zero, or what an interrupted run has used before."""
+        wall, cpu = self._now()
+        self._started, self._running = (wall - seconds, cpu - cpu_seconds), True
 
     def stop(self) -> None:
         """Keep the present reading."""
@@ -155,6 +160,16 @@ class SamplerEvaluation(Between):
         self.config = EvaluationConfig(num_samples=num_samples, seeds=(seed,))
         self.clock, self.history = TrainingClock(), list[Measurement]()
         self._sample, self._dataset = sample, dataset
+        self._used = 0.0, 0.0  # seconds, and processor seconds, of an interrupted run
+
+    def recall(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Go on with the measurements that an interrupted run has left in the ``lines`` of its log."""
+        logged = [line for line in lines if "eval/sw2" in line]
+        self.history = [Measurement(*(line[name] for name in LOGGED_AS)) for line in logged]
+        if self.history:
+            self._used = self.history[-1].train_seconds, self.history[-1].train_cpu_seconds
+            self.clock.start(*self._used)
+            self.clock.stop()
 
     @property
     def dataset(self) -> Dataset:
@@ -165,7 +180,7 @@ class SamplerEvaluation(Between):
         super()._on_training_start()
         self.points = draw_fresh(self.dataset, self.config, self.seed)
         self.radius = support_radius(self.points, self.dataset, self.config)
-        self.clock.start()
+        self.clock.start(*self._used)
         if self.model.num_timesteps == 0:
             self.measure()
 
@@ -215,12 +230,9 @@ class SamplerEvaluation(Between):
 
         panel = Panel(samples[:PICTURED].numpy(force=True), f"SW2 {point.sw2:.4f}", AFTER)
         picture = pixels(samples_figure([panel], self.points.reference[:PICTURED].numpy(force=True)))
-        self.logger.record("eval/sw2", point.sw2)
-        self.logger.record("eval/off_support", point.off_support)
         self.logger.record("eval/samples", Image(picture, "HWC"), exclude=("stdout", "log", "json", "csv"))
-        self.logger.record("time/train_seconds", point.train_seconds)
-        self.logger.record("time/train_cpu_seconds", point.train_cpu_seconds)
-        self.logger.record("time/total_timesteps", point.num_timesteps)
+        for name, value in zip(LOGGED_AS, point, strict=True):
+            self.logger.record(name, value)
         self.logger.dump(point.num_timesteps)
 
 

@@ -68,10 +68,13 @@ class RunFolder:
 
     def _is_begun(self, config: Mapping[str, Any]) -> bool:
         """Whether a run with the options of ``config`` was begun here and has no checkpoint yet."""
-        if self.checkpoint.exists() or not (self.path / CONFIG).is_file():
+        return not self.checkpoint.exists() and self.matches(config)
+
+    def matches(self, config: Mapping[str, Any]) -> bool:
+        """Whether a run with the options of ``config`` was begun here; the words of its command do not count."""
+        if not (self.path / CONFIG).is_file():
             return False
-        wanted = json.loads(json.dumps(dict(config)))
-        recorded = self.config
+        wanted, recorded = json.loads(json.dumps(dict(config))), self.config
         return all(recorded.get(key) == value for key, value in wanted.items() if key != "command")
 
     @contextmanager

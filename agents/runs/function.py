@@ -19,7 +19,7 @@ from agents.core.spaces import Space, around
 from agents.core.task import Task
 from agents.runs.saving import made_and_restored
 from agents.runs.untouched import Untouched
-from diffusion_env.checkpoints import CheckpointError
+from diffusion_env.checkpoints import CheckpointError, load_module
 from diffusion_env.samplers.denoiser import Denoiser
 from diffusion_env.samplers.tables import StepTable
 
@@ -101,7 +101,7 @@ class FunctionRun(Untouched):
             self.table = StepTable(**state["table"]).to(self.dataset.device)
             network = copy.deepcopy(self._pretrained)
             assert isinstance(network, nn.Module)
-            network.load_state_dict(state["weights"])
+            load_module(network, state["weights"], "its network")
             self.network = network
 
 

@@ -11,8 +11,9 @@ from agents.core.algorithm import Changes, Entry
 from agents.core.headers import RunRecord, check_sizes, refuse_paths, stored
 from agents.core.persistence import checkpoint_at, compare_data, data_digest, versions
 from agents.core.task import Task
-from diffusion_env.checkpoints import CheckpointError, Header, load_object
+from diffusion_env.checkpoints import CheckpointError, Header, load_object, numbers_in
 from diffusion_env.data.dataset import Dataset
+from diffusion_env.networks.layers import MOST_WEIGHTS, weights_at_most
 
 
 def run_header(name: str, task: Task, seed: int, changes: Mapping[str, Any], dataset: Dataset) -> Header:
@@ -70,7 +71,8 @@ def made_and_restored(
     task = saved_task(header, env_kwargs, device, path)
     check_sizes([header.config, header.extra if makes_envs else None], state, path)
     try:
-        run: Any = entry.make(task, header.extra["seed"], header.config, tensorboard_log)
+        with weights_at_most(numbers_in(state) if makes_envs else MOST_WEIGHTS):
+            run: Any = entry.make(task, header.extra["seed"], header.config, tensorboard_log)
     except CheckpointError:
         raise
     except Exception as error:  # what is wrong with a forged header shows in many ways

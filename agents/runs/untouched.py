@@ -12,7 +12,7 @@ from stable_baselines3.common.logger import Logger, configure
 from torch import Tensor
 
 from agents.core.algorithm import MaybeCallback, bound
-from agents.core.logs import log_state
+from agents.core.logs import checked_log, log_state
 from agents.core.persistence import saved_at
 from agents.core.sanity import with_warning
 from agents.core.task import Task
@@ -23,6 +23,7 @@ from diffusion_env.config import EvaluationConfig
 from diffusion_env.data.dataset import Dataset
 from diffusion_env.data.named import load_dataset
 from diffusion_env.evaluation.protocol import evaluate
+from diffusion_env.fields import checked_counts
 from diffusion_env.samplers.denoiser import Denoiser
 from diffusion_env.samplers.named import make_table
 from diffusion_env.samplers.tables import StepTable
@@ -100,8 +101,8 @@ class Untouched:
         """Put back what ``save`` wrote to ``path``; CheckpointError where it does not fit."""
         try:
             self.set_sampler_state(state["sampler"])
-            self.num_timesteps, self.total_timesteps = state["counters"]
-            self._loaded_log = state.get("log")
+            self.num_timesteps, self.total_timesteps = checked_counts(state["counters"])
+            self._loaded_log = checked_log(state.get("log"))
         except Exception as error:  # what is wrong with a forged state shows in many ways
             raise CheckpointError(
                 f"{path} does not fit this {self.name} ({error}). Load it with the task it was trained with."

@@ -14,7 +14,7 @@ from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 from torch import Tensor
 
 from agents.core.algorithm import MaybeCallback, bound, seeded
-from agents.core.logs import log_state
+from agents.core.logs import checked_log, log_state
 from agents.core.persistence import saved_at
 from agents.core.sanity import with_warning
 from agents.core.task import Task
@@ -22,13 +22,14 @@ from agents.runs.saving import run_header
 from agents.sb3.callbacks import CriticSchedule
 from agents.sb3.counting import NetworkEvaluations
 from agents.sb3.samplers import sb3_sampler
-from agents.sb3.saving import model_state, random_state, restore_model, set_random_state
+from agents.sb3.saving import checked_random_state, model_state, random_state, restore_model, set_random_state
 from agents.sb3.vec_env import DDPMShortcutVecEnv
 from diffusion_env.checkpoints import CheckpointError, save_object
 from diffusion_env.config import EvaluationConfig
 from diffusion_env.critics import Critic
 from diffusion_env.data.dataset import Dataset
 from diffusion_env.evaluation.protocol import evaluate
+from diffusion_env.fields import checked_counts
 
 
 class SB3Run:
@@ -141,8 +142,8 @@ class SB3Run:
         """Put back what ``save`` wrote to ``path``; CheckpointError where it does not fit this run."""
         try:
             restore_model(self.model, self.env, state["model"])
-            self.counter.actor, self.counter.denoiser = state["counts"]
-            self._random_state, self._loaded_log = state["random"], state.get("log")
+            self.counter.actor, self.counter.denoiser = checked_counts(state["counts"])
+            self._random_state, self._loaded_log = checked_random_state(state["random"]), checked_log(state.get("log"))
         except Exception as error:  # what is wrong with a forged state shows in many ways
             raise CheckpointError(
                 f"{path} does not fit this {self.name} ({error}). It was saved with another class, data shape or "

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from operator import attrgetter
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from gymnasium.spaces import Dict
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import DictReplayBuffer
@@ -21,9 +22,12 @@ from torch import Tensor
 from agents.sb3.relabelling import RelabellingReplayBuffer
 from agents.sb3.vec_env import DDPMShortcutVecEnv
 from diffusion_env.checkpoints import load_module, load_optimizer
-from diffusion_env.fields import Bounds, checked
+from diffusion_env.fields import Bounds, Counter, checked
 
-COUNTERS = ("num_timesteps", "_total_timesteps", "_n_updates", "_episode_num", "_current_progress_remaining")
+COUNTERS = {
+    **dict.fromkeys(("num_timesteps", "_total_timesteps", "_n_updates", "_episode_num"), Counter),
+    "_current_progress_remaining": Annotated[float, Bounds(high=1.0)],  # below 0 after more steps than asked for
+}
 ARRAYS = ("actions", "rewards", "dones", "timeouts")
 """Of a replay buffer, beside its observations."""
 
@@ -55,17 +59,22 @@ def restore_model(model: BaseAlgorithm, env: DDPMShortcutVecEnv, state: Mapping[
             load_module(part, saved, f"its {name}")
     with torch.no_grad():
         for name, value in _variables(model).items():
-            value.copy_(state["variables"][name])
+            value.copy_(_same_kind(state["variables"][name], value, name))
     for name, value in state["counters"].items():
         if name in COUNTERS:
-            setattr(model, name, checked(value, float, name))
-    model._last_obs, model._last_episode_starts = (_arrays(part) for part in state["last"])
+            setattr(model, name, checked(value, COUNTERS[name], name))
+    observation, starts = (_arrays(part) for part in state["last"])
+    _check_last(observation, starts, env)
+    model._last_obs, model._last_episode_starts = observation, starts
     if state["episodes"]:
-        kept = [{"r": reward, "l": length} for reward, length in state["episodes"]]
+        kept = [
+            {"r": checked(reward, float, "a return"), "l": checked(length, Counter, "a length")}
+            for reward, length in state["episodes"]
+        ]
         model.ep_info_buffer = deque(kept, maxlen=model._stats_window_size)
         model.ep_success_buffer = deque(maxlen=model._stats_window_size)
     _restore_replay(model, state["replay"])
-    env.critic.load_state_dict(state["critic"])
+    load_module(env.critic, state["critic"], "its critic")
     env.envs.load_state_dict(state["envs"])
 
 
@@ -75,6 +84,29 @@ def random_state() -> dict[str, Any]:
     numpy_state = [name, torch.from_numpy(np.asarray(keys, np.int64)), int(position), int(has_gauss), float(cached)]
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     return {"torch": torch.get_rng_state(), "cuda": cuda, "numpy": numpy_state}
+
+
+def checked_random_state(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`random_state` as it is read from a file, tried out on generators of their own.
+
+    KeyError, TypeError, ValueError or RuntimeError where it is none.
+    """
+    for one in (state["torch"], *state["cuda"]):
+        _same_kind(one, torch.empty(len(one), dtype=torch.uint8), "random state")
+    torch.Generator().set_state(state["torch"].cpu())
+    name, keys, position, has_gauss, cached = state["numpy"]
+    _same_kind(keys, torch.empty(_NUMPY_KEYS, dtype=torch.int64), "random state")
+    if not bool((keys >= 0).all() and (keys < 2**32).all()):
+        raise ValueError("its random state holds keys of more than 32 bits")
+    checked(name, Literal["MT19937"], "the random generator")
+    checked(position, Annotated[int, Bounds(0, _NUMPY_KEYS)], "the position of the random generator")
+    checked(has_gauss, Annotated[int, Bounds(0, 1)], "whether a normal number is kept")
+    checked(cached, float, "the normal number that is kept")
+    return state
+
+
+_NUMPY_KEYS = 624
+"""Words in the state of numpy's global generator."""
 
 
 def set_random_state(state: Mapping[str, Any]) -> None:
@@ -121,7 +153,26 @@ def _restore_replay(model: BaseAlgorithm, state: Mapping[str, Any] | None) -> No
 
 
 def _fill(array: NDArray[Any], saved: Tensor) -> None:
-    array[: len(saved)] = saved.numpy(force=True)
+    array[: len(saved)] = _same_kind(saved, torch.from_numpy(array[: len(saved)]), "replay").numpy(force=True)
+
+
+def _same_kind(saved: Any, own: Tensor, name: str) -> Tensor:
+    """``saved`` if it is a tensor of ``own``'s shape and type; ValueError otherwise."""
+    if not isinstance(saved, Tensor) or (saved.shape, saved.dtype) != (own.shape, own.dtype):
+        raise ValueError(f"its {name} is no {own.dtype} tensor of shape {tuple(own.shape)}")
+    return saved
+
+
+def _check_last(observation: Any, starts: Any, env: DDPMShortcutVecEnv) -> None:
+    """ValueError unless these are the last observation and starts of ``env``, or both None, before there were any."""
+    if observation is None and starts is None:
+        return
+    found, space = [*observation.values(), starts], env.observation_space
+    assert isinstance(space, Dict)
+    wanted = [((env.num_envs, *(part.shape or ())), part.dtype) for part in space.values()]
+    wanted.append(((env.num_envs,), np.dtype(bool)))
+    if [(part.shape, part.dtype) for part in found] != wanted or list(observation) != list(space):
+        raise ValueError(f"its last observations are not those of {env.num_envs} environments")
 
 
 def _tensors(part: Any) -> Any:

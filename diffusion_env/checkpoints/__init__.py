@@ -12,7 +12,13 @@ from diffusion_env.checkpoints.format import (
     save_object,
     with_suffix,
 )
-from diffusion_env.checkpoints.restoring import differences, load_module, load_optimizer, refuse_larger
+from diffusion_env.checkpoints.restoring import (
+    differences,
+    load_module,
+    load_optimizer,
+    numbers_in,
+    refuse_larger,
+)
 
 __all__ = [
     "HEADER_ENTRY",
@@ -25,6 +31,7 @@ __all__ = [
     "load_module",
     "load_object",
     "load_optimizer",
+    "numbers_in",
     "refuse_larger",
     "save_checkpoint",
     "save_object",

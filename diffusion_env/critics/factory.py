@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusion_env.checkpoints import SUFFIX, CheckpointError, load_module, load_object, refuse_larger
+from diffusion_env.checkpoints import SUFFIX, CheckpointError, load_module, load_object, numbers_in, refuse_larger
 from diffusion_env.critics.base import Critic, checked_shape
 from diffusion_env.critics.baseline import BaselineCritic
 from diffusion_env.critics.energy import EnergyCritic
@@ -18,6 +18,7 @@ from diffusion_env.critics.keywords import FROM_THE_TASK, checked_keywords
 from diffusion_env.critics.mmd import MMDCritic
 from diffusion_env.critics.wasserstein import GradientPenaltyCritic, SpectralNormCritic, WeightClippingCritic
 from diffusion_env.fields import Seed, checked
+from diffusion_env.networks.layers import weights_at_most
 
 CriticLike = str | Path | Critic | Callable[[Tensor], Tensor]
 """What stands for a critic: its name, its path, itself, or a fixed reward function."""
@@ -142,6 +143,7 @@ def _from_header(
         task = {key: config[key] for key in FROM_THE_TASK if key in config}
         if "shape" in task:
             task["shape"] = checked_shape(task["shape"])
-        return _build(known[name], task, {key: config[key] for key in config if key not in task}, "config")
+        with weights_at_most(numbers_in(state)):
+            return _build(known[name], task, {key: config[key] for key in config if key not in task}, "config")
     except Exception as error:  # what is wrong with a forged header shows in many ways
         raise CheckpointError(f"The header of {path} does not build the critic {name!r}: {error}") from error

@@ -11,8 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from diffusion_env.checkpoints import CheckpointError, Header, load_module, load_object, refuse_larger, save_object
+from diffusion_env.checkpoints import (
+    CheckpointError,
+    Header,
+    load_module,
+    load_object,
+    numbers_in,
+    refuse_larger,
+    save_object,
+)
 from diffusion_env.fields import Bounds, Count, Depth, Width, check_fields, from_json
+from diffusion_env.networks.layers import weights_at_most
 from diffusion_env.samplers.predictions import check_prediction
 from diffusion_env.samplers.schedules import SCHEDULES, NoiseSchedule, make_schedule
 
@@ -113,7 +122,8 @@ class NetworkDenoiser(nn.Module):
         try:
             config, weights = from_json(cls.config_class, header.config, "the configuration"), dict(state["weights"])
             refuse_larger(header.config, weights)
-            network = cls.from_config(config, weights)
+            with weights_at_most(numbers_in(weights)):
+                network = cls.from_config(config, weights)
         except ImportError:  # a library that is not installed, which the sentence names
             raise
         except Exception as error:  # what is wrong with a forged header shows in many ways

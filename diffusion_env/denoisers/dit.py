@@ -9,6 +9,8 @@ Xie 2023, section 3.2). The gates and the last layer start at 0, so each block i
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +43,16 @@ def patch_side(shape: tuple[int, ...]) -> int:
     while p > 1 and any(side % p or side // p < FEWEST_PATCHES for side in sides):
         p //= 2
     return p
+
+
+def number_of_weights(shape: tuple[int, ...], width: int, depth: int) -> int:
+    """How many weights `DiTDenoiser` has, without making one; ValueError for a ``shape`` that is no image."""
+    patch = patch_side(shape)
+    numbers, patches = shape[0] * patch**2, math.prod(side // patch for side in shape[1:])
+    block = 10 * width * (width + 1) + width * (8 * width + 5)  # modulation, qkv and out; then the perceptron
+    level, modulation = width * (LevelFeatures.dim + 1) + width * (width + 1), 2 * width * (width + 1)
+    ends = width * (numbers + 1) + numbers * (width + 1)
+    return level + ends + patches * width + depth * block + modulation
 
 
 class Block(nn.Module):
@@ -112,6 +124,21 @@ class DiTDenoiser(NetworkDenoiser):
     def default_size(cls, shape: tuple[int, ...]) -> tuple[int, int]:
         """128 and 4, for any ``shape``."""
         return 128, 4
+
+    @classmethod
+    def from_config(cls, config: Any, weights: Mapping[str, Tensor]) -> Self:
+        """The network of ``config``; ValueError, before memory is taken, where it has more than ``weights`` hold.
+
+        ``weights``: any shape.
+        """
+        needed = number_of_weights(config.shape, config.width, config.depth)
+        held = sum(weight.numel() for weight in weights.values())
+        if needed > held:
+            raise ValueError(
+                f"a patch transformer of width {config.width} and depth {config.depth} for images of shape "
+                f"{tuple(config.shape)} has {needed:,} weights, more than the {held:,} numbers of the file"
+            )
+        return super().from_config(config, weights)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """What ``output`` names, (N, C, H, W); see the class."""

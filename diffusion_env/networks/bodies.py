@@ -18,6 +18,7 @@ from diffusion_env.networks.layers import (
     Fourier,
     FourierFeatures,
     Stack,
+    check_weights,
     dense,
     plain,
     silu,
@@ -89,7 +90,8 @@ def make_body(
         activation: after each hidden layer.
         fourier: Fourier features in front; None for none.
 
-    Raises ValueError for an unknown body, one that does not take this shape, and a width or depth below 1.
+    Raises ValueError for an unknown body, one that does not take this shape, a width or depth below 1, and, before
+    memory is taken, for more than `MOST_WEIGHTS` weights.
     """
     stack = BODIES[body_name(shape, body)](tuple(shape), *_checked(width, depth), fourier, generator)
     return plain(stack, out_dim, generator, activation)
@@ -119,4 +121,5 @@ def _checked(width: int, depth: int) -> tuple[int, int]:
             f"A network was asked for width {width} and depth {depth}, but it needs at least one hidden layer of at "
             "least one unit. Give both as integers >= 1."
         )
+    check_weights((depth - 1) * width**2, f"{depth} hidden layers of {width} units would")
     return width, depth

@@ -7,12 +7,45 @@ A body (`diffusion_env.networks.bodies`) is described by a `Stack`: what is done
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+
+MOST_WEIGHTS = 2**27
+"""Of one network: half a gigabyte in float32, and Adam keeps two numbers more for each weight."""
+FREE_WEIGHTS = 2**20
+"""Of a network that is made whatever a file holds."""
+_most: ContextVar[int] = ContextVar("most weights", default=MOST_WEIGHTS)
+
+
+@contextmanager
+def weights_at_most(number: int) -> Iterator[None]:
+    """Networks made inside have at most ``number`` weights, or `FREE_WEIGHTS` if that is more: see `check_weights`.
+
+    For what is built from a file: no memory is taken for a network that is larger than the file.
+    """
+    token = _most.set(min(max(number, FREE_WEIGHTS), MOST_WEIGHTS))
+    try:
+        yield
+    finally:
+        _most.reset(token)
+
+
+def check_weights(number: int, what: str) -> None:
+    """ValueError, before memory is taken, where ``what`` has a ``number`` of weights that is more than allowed."""
+    most = _most.get()
+    if number > most:
+        limit = "are allowed" if most == MOST_WEIGHTS else "the file that it is made from can fill"
+        raise ValueError(
+            f"{what} have {number:,} weights ({4 * number / 2**30:.1f} GiB in float32), more than the {most:,} that "
+            f"{limit}. Give a smaller width, depth or event."
+        )
+
 
 Activation = Callable[[int], nn.Module]
 """From the dimension in which a layer's features lie (-1, or -3 for feature maps) to the activation after it."""
@@ -43,6 +76,7 @@ class MaxMin(nn.Module):
 def linear(in_dim: int, out_dim: int, generator: torch.Generator) -> nn.Linear:
     """An ``nn.Linear``, (*batch, in_dim) -> (*batch, out_dim), with torch's default law of initial weights, drawn by
     ``generator``."""
+    check_weights(in_dim * out_dim, f"A layer from {in_dim} to {out_dim} units would")
     layer = nn.utils.skip_init(nn.Linear, in_dim, out_dim)
     _draw_weights(layer, in_dim, generator)
     return layer
@@ -75,6 +109,7 @@ class Convolution(nn.Conv2d):
 
 def convolution(in_channels: int, out_channels: int, grid: tuple[int, int], generator: torch.Generator) -> Convolution:
     """A `Convolution` with torch's default law of initial weights, drawn by ``generator``."""
+    check_weights(16 * in_channels * out_channels, f"A convolution from {in_channels} to {out_channels} channels would")
     layer = nn.utils.skip_init(Convolution, in_channels, out_channels, grid)
     _draw_weights(layer, layer.weight[0].numel(), generator)
     return layer
@@ -111,6 +146,7 @@ class FourierFeatures(nn.Module):
         self, dim: int, num_features: int, frequency: float, generator: torch.Generator, feature_dim: int = -1
     ) -> None:
         super().__init__()
+        check_weights(dim * num_features, f"{num_features} Fourier features of {dim} components would")
         self.out_dim, self.feature_dim = dim + 2 * num_features, feature_dim
         directions = torch.randn(dim, num_features, generator=generator) * (frequency / math.sqrt(dim))
         self.register_buffer("directions", directions)

@@ -39,7 +39,7 @@ def denoiser_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def small_world(points_file: Path, denoiser_file: Path) -> dict[str, object]:
+def small_kwargs(points_file: Path, denoiser_file: Path) -> dict[str, object]:
     """Keywords of an environment whose episodes take two cheap steps."""
     return {"dataset": str(points_file), "denoiser": str(denoiser_file), "num_steps": 2}
 
@@ -156,9 +156,9 @@ def make_agent(
 
 
 @pytest.fixture
-def small_task(small_world: dict[str, object]) -> Task:
-    """The small world as a task of eight environments."""
-    return Task(**small_world, num_envs=8)  # type: ignore[arg-type]
+def small_task(small_kwargs: dict[str, object]) -> Task:
+    """The small environment as a task of eight environments."""
+    return Task(**small_kwargs, num_envs=8)  # type: ignore[arg-type]
 
 
 @pytest.fixture

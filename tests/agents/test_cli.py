@@ -24,17 +24,17 @@ def run(points_file: Path, denoiser_file: Path, tmp_path_factory: pytest.TempPat
 
 BAD: dict[str, tuple[str, str]] = {
     "unknown data set": ("train --dataset rolls", "neither a known name .* swiss_roll"),
-    "unknown sampler": ("train {world} --sampler euler", "Unknown sampler 'euler'.*ddim"),
-    "unknown critic": ("train {world} --critic judge", "judge.* energy"),
-    "no steps": ("train {world} --num-steps 0", "num_steps must be .*received 0"),
+    "unknown sampler": ("train {task} --sampler euler", "Unknown sampler 'euler'.*ddim"),
+    "unknown critic": ("train {task} --critic judge", "judge.* energy"),
+    "no steps": ("train {task} --num-steps 0", "num_steps must be .*received 0"),
     "groups that do not fit": (
-        "train {world} --algo grpo --num-envs 12",
+        "train {task} --algo grpo --num-envs 12",
         "multiple of group_size = 8; .*num_envs = 12",
     ),
-    "no environments": ("train {world} --num-envs 0", "num_envs"),
-    "no such device": ("train {world} --device abacus", "'abacus' cannot be used"),
+    "no environments": ("train {task} --num-envs 0", "num_envs"),
+    "no such device": ("train {task} --device abacus", "'abacus' cannot be used"),
     "no network": ("train --dataset {points}", "no shipped denoiser"),
-    "folder taken": ("train {world} --output {run}", "already holds a run"),
+    "folder taken": ("train {task} --output {run}", "already holds a run"),
     "nothing to resume": ("train --resume {folder}", "not a run that can be continued"),
     "resume with options": ("train --resume {run} --seed 1", "give no other option"),
     "no checkpoint": ("evaluate --checkpoint {folder}/none", "no checkpoint at"),
@@ -43,22 +43,22 @@ BAD: dict[str, tuple[str, str]] = {
     "file with NaN": ("pretrain --dataset {nan} --output net", "NaN"),
     "file of the wrong rank": ("pretrain --dataset {flat} --output net", "rank|shape"),
     "output below a file": ("pretrain --dataset {points} --output {points}/net --num-updates 1", "points.npz"),
-    "sampler without steps": ("evaluate {world} --samplers ddpm", "NAME-STEPS"),
+    "sampler without steps": ("evaluate {task} --samplers ddpm", "NAME-STEPS"),
     "untouched without a network": ("evaluate --dataset {points}", "no shipped network"),
-    "sampler without a density": ("train {world} --sampler ddim", "min_std > 0 .*eta > 0"),
+    "sampler without a density": ("train {task} --sampler ddim", "min_std > 0 .*eta > 0"),
     "too few points": ("train {few} --output run", "Supply at least 30 points"),
-    "critic keywords of another type": ("train {world} --critic-kwargs gamma=[1]", "gamma must be a finite number"),
-    "critic keywords that are no JSON": ("train {world} --critic-kwargs gamma={{", "gamma must be a finite number"),
+    "critic keywords of another type": ("train {task} --critic-kwargs gamma=[1]", "gamma must be a finite number"),
+    "critic keywords that are no JSON": ("train {task} --critic-kwargs gamma={{", "gamma must be a finite number"),
     "critic keywords without end": (
-        "train {world} --critic-kwargs gamma=" + "[" * 10_000,
+        "train {task} --critic-kwargs gamma=" + "[" * 10_000,
         "gamma must be a finite number",
     ),
-    "a critic too wide": ("train {world} --critic-kwargs width=1000000", "width must be an integer in"),
-    "an unknown hyper-parameter": ("train {world} --algo pathwise --set colour=1", "colour"),
-    "a word for a number": ("train {world} --algo ppo --set n_epochs=abc", r"numbers for \['n_epochs'\]; received"),
-    "a buffer too large": ("train {world} --algo sac --set buffer_size=10000000000000", "memory is not enough"),
+    "a critic too wide": ("train {task} --critic-kwargs width=1000000", "width must be an integer in"),
+    "an unknown hyper-parameter": ("train {task} --algo pathwise --set colour=1", "colour"),
+    "a word for a number": ("train {task} --algo ppo --set n_epochs=abc", r"numbers for \['n_epochs'\]; received"),
+    "a buffer too large": ("train {task} --algo sac --set buffer_size=10000000000000", "memory is not enough"),
     "a data set without a name": ("evaluate --dataset a/b/c", "neither a known name"),
-    "output below a file too": ("train {world} --output {points}/run", "points.npz"),
+    "output below a file too": ("train {task} --output {points}/run", "points.npz"),
     "demo without a network": ("demo --dataset {points}", "no shipped denoiser"),
 }
 
@@ -71,9 +71,9 @@ def places(points_file: Path, denoiser_file: Path, run: Path, tmp_path: Path) ->
     with (tmp_path / "cut.safetensors").open("r+b") as file:
         file.truncate(1_000)
     np.savez(tmp_path / "few.npz", np.random.default_rng(0).normal(size=(20, 2)))
-    world = f"--dataset {points_file} --denoiser {denoiser_file}"
+    task = f"--dataset {points_file} --denoiser {denoiser_file}"
     return {
-        "world": world,
+        "task": task,
         "few": f"--dataset {tmp_path / 'few.npz'} --denoiser {denoiser_file}",
         "points": str(points_file),
         "denoiser": str(denoiser_file),

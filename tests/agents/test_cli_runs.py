@@ -22,7 +22,7 @@ ITERATION = 4 * 2 * 5  # environment steps: 4 environments, K = 2, n_critic = 5
 
 
 @pytest.fixture(scope="module")
-def image_world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def image_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A user's own .npz of small pictures, and the network pretrained on it from the command line."""
     folder = tmp_path_factory.mktemp("images")
     images = np.random.default_rng(0).integers(0, 256, (300, 1, 8, 8), dtype=np.uint8)
@@ -43,18 +43,18 @@ def train_words(dataset: Path, denoiser: Path, output: Path, iterations: int = 4
     return ["train", *paths.split(), *sizes.split(), *intervals.split()]
 
 
-def test_pretrain_writes_a_network_that_says_where_it_comes_from(image_world: tuple[Path, Path]) -> None:
-    assert EpsMLP.load(image_world[1]).shape == (1, 8, 8)
-    _, metadata = load_checkpoint(image_world[1])
+def test_pretrain_writes_a_network_that_says_where_it_comes_from(image_files: tuple[Path, Path]) -> None:
+    assert EpsMLP.load(image_files[1]).shape == (1, 8, 8)
+    _, metadata = load_checkpoint(image_files[1])
     assert metadata["dataset"] == "images"
     assert (metadata["pretrain"]["num_updates"], metadata["pretrain"]["width"]) == (3, 8)
 
 
 def test_train_evaluate_and_sample_a_users_images(
-    image_world: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    image_files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, result, samples = tmp_path / "run", tmp_path / "result.json", tmp_path / "samples.npz"
-    assert main([*train_words(*image_world, run), "--algo", "sft_pg_paper", "--gae-lambda", "0.5"]) == 0
+    assert main([*train_words(*image_files, run), "--algo", "sft_pg_paper", "--gae-lambda", "0.5"]) == 0
     config = RunFolder(run).config
     assert config["command"].startswith("ddpm-shortcut train --dataset")
     assert (config["seed"], config["options"]["task"]["num_steps"]) == (0, 2)

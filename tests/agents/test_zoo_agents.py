@@ -17,7 +17,7 @@ from diffusion_env.evaluation.protocol import EvaluationConfig
 
 MakeAgent = Callable[..., Any]
 SmallConfig = Callable[..., AgentConfig]
-World = dict[str, object]
+Keywords = dict[str, object]
 Snapshot = dict[str, Any]
 Everything = Callable[[IPMAgent], Snapshot]
 Differences = Callable[[Snapshot, Snapshot], list[str]]
@@ -60,8 +60,8 @@ def test_metrics_are_an_algorithm_s_own(make_agent: MakeAgent, record: Callable[
 
 
 @pytest.mark.parametrize("algo", AGENTS)
-def test_the_verbs(small_world: World, small_config: SmallConfig, algo: str, tmp_path: Path) -> None:
-    agent = agent_class(algo)(config=small_config(algo), num_envs=8, env_kwargs=small_world, seed=0)
+def test_the_verbs(small_kwargs: Keywords, small_config: SmallConfig, algo: str, tmp_path: Path) -> None:
+    agent = agent_class(algo)(config=small_config(algo), num_envs=8, env_kwargs=small_kwargs, seed=0)
     assert agent.learn(1) is agent and agent.num_timesteps == 2 * 2 * 8
     observation = {"x": np.zeros((5, 2), np.float32), "step": np.array([0, 1, 0, 1, 0])}
     mean, _ = agent.predict(observation, deterministic=True)
@@ -79,9 +79,9 @@ def test_the_verbs(small_world: World, small_config: SmallConfig, algo: str, tmp
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("algo", AGENTS)
-def test_on_an_accelerator(small_world: World, small_config: SmallConfig, algo: str, tmp_path: Path) -> None:
+def test_on_an_accelerator(small_kwargs: Keywords, small_config: SmallConfig, algo: str, tmp_path: Path) -> None:
     config = small_config(algo, std="learned", kl_coef=0.01)
-    agent = agent_class(algo)(config=config, num_envs=8, env_kwargs=small_world, seed=0, device="cuda")
+    agent = agent_class(algo)(config=config, num_envs=8, env_kwargs=small_kwargs, seed=0, device="cuda")
     agent.learn(2 * 2 * 2 * 8, log_interval=1)
     assert agent.sample(7).is_cuda and bool(agent.sample(7).isfinite().all())
     loaded = load_agent(agent.save(tmp_path / "agent"), device="cuda")
@@ -111,7 +111,7 @@ class SaveAndStop(BaseCallback):
 
 @pytest.mark.parametrize("algo", AGENTS)
 def test_resume_is_exact(
-    small_world: World,
+    small_kwargs: Keywords,
     small_config: SmallConfig,
     everything: Everything,
     differences: Differences,
@@ -121,7 +121,7 @@ def test_resume_is_exact(
     config = small_config(algo, std="learned", kl_coef=0.01, ema_decay=0.5, n_generator=2)
 
     def new(seed: int = 0) -> IPMAgent:
-        return agent_class(algo)(config=config, num_envs=8, env_kwargs=small_world, seed=seed)
+        return agent_class(algo)(config=config, num_envs=8, env_kwargs=small_kwargs, seed=seed)
 
     whole = everything(new().learn(STEPS))
     new().learn(STEPS, SaveAndStop(tmp_path / "agent"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,8 @@ from agents.zoo import find, load_agent
 from diffusion_env.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
 from diffusion_env.critics import load_critic, make_critic
 from diffusion_env.denoisers.loading import load_denoiser
-from tests.support import small_network
+from tests.support import MISSING, forged, refused, small_network
 
-MISSING = object()
 DEEP: Any = []
 for _ in range(200):
     DEEP = [DEEP]
@@ -33,7 +32,6 @@ VALUES: dict[str, Any] = {
     "negative": -1,
     "nested": DEEP,
 }
-Change = Callable[[Any], Any]
 
 
 def places(node: Any, way: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -45,28 +43,10 @@ def places(node: Any, way: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
                 yield from places(value, (*way, key))
 
 
-def forged(node: Any, way: tuple[Any, ...], value: Any) -> Any:
-    """A copy of the nested dict with ``value`` at the end of the way."""
-    first, *rest = way
-    if not rest and value is MISSING:
-        return {key: one for key, one in node.items() if key != first}
-    return {**node, first: forged(node[first], tuple(rest), value) if rest else value}
-
-
 def trained(task: Task, total_timesteps: int, seed: int) -> Any:
     """A bare function that returns the task's own sampler."""
     run: Any = find("untouched").make(task, seed)
     return run.table, run.network
-
-
-def refused(load: Callable[[], Any]) -> str:
-    """The message of the CheckpointError, "" where it loads; any other error is raised."""
-    try:
-        load()
-    except CheckpointError as error:
-        assert "\n\n" not in str(error)
-        return str(error)
-    return ""
 
 
 def name_of(algo: Any) -> str:
@@ -147,9 +127,9 @@ def test_a_path_in_a_file_is_read_only_if_the_user_says_so(
 def test_the_folder_of_an_own_run_needs_no_such_word_and_a_forged_file_in_it_does(
     small_task: Task, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    world = ["--dataset", str(small_task.dataset), "--denoiser", str(small_task.denoiser), "--num-envs", "4"]
+    keywords = ["--dataset", str(small_task.dataset), "--denoiser", str(small_task.denoiser), "--num-envs", "4"]
     sizes = ["--num-steps", "2", "--total-timesteps", "1", "--measure-samples", "20", "--no-progress-bar"]
-    assert main(["train", *world, *sizes, "--output", str(tmp_path / "run")]) == 0
+    assert main(["train", *keywords, *sizes, "--output", str(tmp_path / "run")]) == 0
     assert load_agent(tmp_path / "run").sample(3, 0).shape == (3, 2)
     assert main(["train", "--resume", str(tmp_path / "run")]) == 0
     checkpoint = tmp_path / "run" / "checkpoint.safetensors"

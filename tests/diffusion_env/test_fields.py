@@ -11,7 +11,18 @@ import numpy as np
 import pytest
 import torch
 
-from diffusion_env.fields import Count, Decay, Positive, Share, Weight, check_fields, describe, from_json
+from diffusion_env.fields import (
+    Count,
+    Decay,
+    Positive,
+    Share,
+    Weight,
+    check_fields,
+    checked,
+    checked_counts,
+    describe,
+    from_json,
+)
 
 
 @dataclass(frozen=True)
@@ -146,3 +157,15 @@ def test_a_field_without_a_default_must_be_there() -> None:
 )
 def test_annotations_in_words(annotation: Any, words: str) -> None:
     assert describe(annotation) == words
+
+
+@pytest.mark.parametrize("counts", [3, [1, -1], [True], [1.5], [2**63], [None]])
+def test_counts_are_whole_numbers_from_zero(counts: Any) -> None:
+    assert checked_counts([0, 3, 2**63 - 1]) == (0, 3, 2**63 - 1)
+    with pytest.raises((TypeError, ValueError), match="a list of counts must be"):
+        checked_counts(counts)
+
+
+def test_a_whole_number_too_large_for_a_float_is_not_finite() -> None:
+    with pytest.raises(ValueError, match="the step size must be a finite number"):
+        checked(10**400, float, "the step size")

@@ -46,12 +46,20 @@ def test_state_and_load_copy() -> None:
     first, second = states(100), states(28, seed=1)
     unseen.add(first)
     saved = unseen.state()
-    resumed.load(saved, CPU)
+    resumed.load(saved, CPU, (2,))
     saved[0][:] = 0  # must change neither object
     for each in (unseen, resumed):
         each.add(second)
         batch = each.take_batch()
         assert batch is not None and torch.equal(batch, torch.cat([first, second], dim=1))
+
+
+@pytest.mark.parametrize(
+    "saved", [[states(5)[..., :1]], [states(5), states(5, kept=2)], [states(5)[0]]], ids=["event", "kept", "rank"]
+)
+def test_saved_samples_of_another_shape_are_refused(saved: list[Tensor]) -> None:
+    with pytest.raises(ValueError, match=r"must be \(n, M, 2\) with one n"):
+        UnseenSamples().load(saved, CPU, (2,))
 
 
 @pytest.mark.parametrize("other", [torch.zeros(2, 5, 2), torch.zeros(1, 5, 3), torch.zeros(1, 5)])

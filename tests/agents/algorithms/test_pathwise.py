@@ -139,11 +139,11 @@ def test_the_kl_penalty_is_of_the_states_visited(make_agent: MakeAgent, small_co
 
 @pytest.mark.parametrize("agent", [Pathwise, DxDP])
 def test_a_reward_without_a_gradient_is_refused_when_the_agent_is_made(
-    agent: type[IPMAgent], small_world: dict[str, object]
+    agent: type[IPMAgent], small_kwargs: dict[str, object]
 ) -> None:
     rewards = (lambda x: (x > 0).float().sum(-1), lambda x: x.detach().sum(-1))
     for reward in rewards:
-        world = {**small_world, "critic": reward, "train_critic": False}
+        keywords = {**small_kwargs, "critic": reward, "train_critic": False}
         with pytest.raises(ValueError, match=r"follows the gradient of the reward, and autograd finds none"):
-            agent(num_envs=4, env_kwargs=world, seed=0)
-    agent(num_envs=4, env_kwargs={**small_world, "critic": lambda x: -x.square().sum(-1), "train_critic": False})
+            agent(num_envs=4, env_kwargs=keywords, seed=0)
+    agent(num_envs=4, env_kwargs={**small_kwargs, "critic": lambda x: -x.square().sum(-1), "train_critic": False})

@@ -1,6 +1,6 @@
-"""SFT-PG solves a world it can be told apart from, stays there, and does not where it must not.
+"""SFT-PG solves a task that it can be told apart from, stays there, and does not where it must not.
 
-World: the sampler starts as the exact sampler of N(0, I), the data are N((1, -0.5), 0.25 I).
+The task: the sampler starts as the exact sampler of N(0, I), the data are N((1, -0.5), 0.25 I).
 """
 
 from collections.abc import Callable

@@ -9,7 +9,7 @@ from agents.zoo import find
 
 
 @pytest.fixture(scope="session")
-def checkpoint(small_world: dict[str, object], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkpoint(small_kwargs: dict[str, object], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """DDPO, not trained, on two steps."""
-    task = Task(**small_world, num_envs=8)  # type: ignore[arg-type]
+    task = Task(**small_kwargs, num_envs=8)  # type: ignore[arg-type]
     return find("ddpo").make(task, 0).save(tmp_path_factory.mktemp("agent") / "agent")

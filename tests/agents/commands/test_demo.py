@@ -1,16 +1,21 @@
 """The demo, end to end on a budget of seconds: what it writes, and that a second one leaves the first alone."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from agents.algorithms.config import PolicyGradientConfig
+from agents.commands import demo
 from agents.commands.demo import PICTURE_SEED, run
 from agents.commands.options import BASELINES, Demo
+from agents.core.ipm_agent import IPMAgent
 from agents.core.task import Task
 from agents.runs.callbacks import CURVE_SEED
+from agents.zoo import load_agent
 from diffusion_env.config import EvaluationConfig
 
 EYES = {"auc_boosting", "auc_neighbours", "refitted_ipm"}
@@ -21,7 +26,7 @@ def small_demo(points_file: Path, denoiser_file: Path, output: Path, parallel: b
     return Demo(
         output=output,
         task=Task(str(points_file), 2, denoiser=str(denoiser_file), num_envs=4),
-        total_timesteps=480,
+        total_timesteps=240,
         samplers=("ddpm-4", "ddim-2"),
         measure_every=2,
         parallel=parallel,
@@ -70,12 +75,71 @@ def test_a_second_process_measures_the_same(demos: tuple[Path, Path]) -> None:
     assert (first["rows"], first["floor"]) == (second["rows"], second["floor"])
 
 
-def test_the_table_is_printed(
-    points_file: Path, denoiser_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def killed(*arguments: Any) -> Any:
+    """What a function that is called at the moment of the kill does."""
+    raise KeyboardInterrupt
+
+
+def kill(options: Demo, iterations: int = 100) -> None:
+    """Run the demo and end it after so many iterations, or at the end of training."""
+    left, iterate = iter(range(iterations)), IPMAgent.iterate
+
+    def killed_after_some(agent: IPMAgent) -> Any:
+        return killed() if next(left, None) is None else iterate(agent)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(demo, "CHECKPOINT_EVERY", 2)
+        patch.setattr(IPMAgent, "iterate", killed_after_some)
+        patch.setattr(demo, "trained_row", killed)
+        run(options, "ddpm-shortcut demo")
+
+
+def measured_in(folder: Path) -> list[tuple[int, float]]:
+    """The learning curve in the log: environment steps and SW2."""
+    lines = [json.loads(line) for line in (folder / "progress.json").read_text().splitlines()]
+    return [(line["time/total_timesteps"], line["eval/sw2"]) for line in lines if "eval/sw2" in line]
+
+
+@pytest.mark.parametrize("iterations", [0, 4], ids=["at the start", "in training"])
+def test_the_same_command_goes_on_with_a_demo_that_was_killed(
+    iterations: int, demos: tuple[Path, Path], points_file: Path, denoiser_file: Path, tmp_path: Path
 ) -> None:
-    run(small_demo(points_file, denoiser_file, tmp_path / "demo"), "ddpm-shortcut demo")
+    options = small_demo(points_file, denoiser_file, tmp_path / "demo")
+    kill(options, iterations)
+    assert measured_in(options.output) != measured_in(demos[0])
+    kill(options)
+    assert [path.name for path in tmp_path.iterdir()] == ["demo"]
+    assert measured_in(options.output) == measured_in(demos[0])
+    first, second = (load_agent(folder, trust_paths=True).sample(9, 0) for folder in (demos[0], options.output))
+    assert torch.equal(first, second)
+
+
+def test_one_that_was_killed_while_it_was_measured_ends_as_any_other_with_the_table(
+    demos: tuple[Path, Path],
+    points_file: Path,
+    denoiser_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = small_demo(points_file, denoiser_file, tmp_path / "demo")
+    kill(options)
+    assert not (options.output / "result.json").exists()
+    run(options, "ddpm-shortcut demo --parallel False")
     printed = capsys.readouterr().out
     assert all(word in printed for word in ("DDPM-4", "DDIM-2", "SFT-PG-2", "floor", "off support", "CPU s"))
+    found, wanted = result_in(options.output), result_in(demos[0])
+    assert (found["rows"], found["floor"]) == (wanted["rows"], wanted["floor"])
+    assert (options.output / "samples.png").exists() and found["train_seconds"] > 0
+
+
+def test_a_demo_of_other_options_does_not_go_on_with_a_killed_one(
+    points_file: Path, denoiser_file: Path, tmp_path: Path
+) -> None:
+    options = small_demo(points_file, denoiser_file, tmp_path / "demo")
+    kill(options, 3)
+    kill(replace(options, seed=1), 3)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["demo", "demo-1"]
+    assert measured_in(tmp_path / "demo") != measured_in(tmp_path / "demo-1")
 
 
 def test_a_folder_that_is_no_run_is_left_alone(points_file: Path, denoiser_file: Path, tmp_path: Path) -> None:

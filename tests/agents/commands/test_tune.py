@@ -18,17 +18,17 @@ from agents.tuning.study import start_and_space
 from agents.tuning.trials import Problem, final_sw2, trial_value
 
 
-def words(small_world: dict[str, object], output: Path, *more: object) -> list[str]:
+def words(small_kwargs: dict[str, object], output: Path, *more: object) -> list[str]:
     sizes = "--num-steps 2 --num-envs 8 --trials 2 --total-timesteps 160 --num-samples 50 --seeds 1000"
-    world = ["--dataset", small_world["dataset"], "--denoiser", small_world["denoiser"], "--output", output]
-    return ["tune", *sizes.split(), *map(str, world), *map(str, more)]
+    keywords = ["--dataset", small_kwargs["dataset"], "--denoiser", small_kwargs["denoiser"], "--output", output]
+    return ["tune", *sizes.split(), *map(str, keywords), *map(str, more)]
 
 
 @pytest.mark.parametrize("algo", ["pathwise", "ppo"])
 def test_the_result_is_a_configuration(
-    algo: str, small_world: dict[str, object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    algo: str, small_kwargs: dict[str, object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(words(small_world, tmp_path, "--algo", algo)) == 0
+    assert main(words(small_kwargs, tmp_path, "--algo", algo)) == 0
     best, printed = json.loads((tmp_path / "best.json").read_text()), capsys.readouterr()
     tasks = tuple(map(Task.from_json, best["problem"]["tasks"]))
     problem = Problem(**best["problem"] | {"tasks": tasks, "seeds": tuple(best["problem"]["seeds"])})
@@ -38,7 +38,7 @@ def test_the_result_is_a_configuration(
     assert best["dimensions"] == list(start_and_space(problem)[1]) and "optuna" in best["versions"]
     assert best["repeat"] in printed.out and "preset" in printed.out and "trial 1" in printed.out
     assert printed.err == ""
-    assert main(words(small_world, tmp_path, "--algo", algo)) == 0  # the same command goes on
+    assert main(words(small_kwargs, tmp_path, "--algo", algo)) == 0  # the same command goes on
     assert "holds 2 of 2 trials" in capsys.readouterr().out
 
 
@@ -109,10 +109,10 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_paragraph(
-    case: str, small_world: dict[str, object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    case: str, small_kwargs: dict[str, object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     extra, message = BAD[case]
-    assert main([*words(small_world, tmp_path / "study"), *extra]) == 2
+    assert main([*words(small_kwargs, tmp_path / "study"), *extra]) == 2
     error = capsys.readouterr().err
     assert message in " ".join(error.split()) and "Traceback" not in error
     assert not (tmp_path / "study").exists()
@@ -130,13 +130,13 @@ def test_counts_are_at_least_one(name: str, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_without_optuna_the_extra_is_named(
-    small_world: dict[str, object],
+    small_kwargs: dict[str, object],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
-    assert main(words(small_world, tmp_path / "study")) == 2
+    assert main(words(small_kwargs, tmp_path / "study")) == 2
     assert "pip install 'ddpm-shortcut[tune]'" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "study").exists()
 

@@ -13,8 +13,8 @@ CONFIG = PolicyGradientConfig(n_critic=2, value_width=16, value_depth=1)
 KEYWORDS = {"gamma": 0.7, "width": 24, "body": "mlp"}
 
 
-def test_a_saved_agent_keeps_them(small_world: dict[str, Any], tmp_path: Path) -> None:
-    kwargs = {**small_world, "critic": "energy", "critic_kwargs": KEYWORDS}
+def test_a_saved_agent_keeps_them(small_kwargs: dict[str, Any], tmp_path: Path) -> None:
+    kwargs = {**small_kwargs, "critic": "energy", "critic_kwargs": KEYWORDS}
     agent = SFTPG(config=CONFIG, num_envs=8, env_kwargs=kwargs, seed=0).learn(2 * 2 * 8 * 2)
     loaded = SFTPG.load(agent.save(tmp_path / "agent"), trust_paths=True)
     config = loaded.envs.critic.config
@@ -23,7 +23,7 @@ def test_a_saved_agent_keeps_them(small_world: dict[str, Any], tmp_path: Path) -
     assert torch.equal(loaded.envs.critic(x), agent.envs.critic(x))
 
 
-def test_wrong_ones_are_refused(small_world: dict[str, Any]) -> None:
-    kwargs = {**small_world, "critic": "mmd", "critic_kwargs": KEYWORDS}
+def test_wrong_ones_are_refused(small_kwargs: dict[str, Any]) -> None:
+    kwargs = {**small_kwargs, "critic": "mmd", "critic_kwargs": KEYWORDS}
     with pytest.raises(ValueError, match="The critic 'mmd' takes, with defaults, bandwidths: "):
         SFTPG(config=CONFIG, num_envs=8, env_kwargs=kwargs)

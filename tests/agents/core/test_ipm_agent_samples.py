@@ -77,8 +77,8 @@ def test_samples_follow_the_agent_s_seed(make_agent: MakeAgent) -> None:
     assert not torch.equal(one, other)
 
 
-def test_evaluate_measures_the_sampler(make_agent: MakeAgent, small_world: dict[str, Any]) -> None:
-    agent = SFTPG(config=SMALL, num_envs=8, env_kwargs=small_world, seed=0)
+def test_evaluate_measures_the_sampler(make_agent: MakeAgent, small_kwargs: dict[str, Any]) -> None:
+    agent = SFTPG(config=SMALL, num_envs=8, env_kwargs=small_kwargs, seed=0)
     config = EvaluationConfig(100, w1_samples=50, support_points=100, seeds=(0, 1), refit_steps=5)
     row = agent.evaluate(config)
     assert row == agent.evaluate(config) and row["sw2_low"] < row["sw2_mean"] < row["sw2_high"]

@@ -50,10 +50,10 @@ class SaveAfterTheFirst(BaseCallback):
 
 
 def test_it_has_a_name_a_configuration_and_a_loss(
-    small_world: Task, everything: Callable[..., Any], differences: Callable[..., list[str]], tmp_path: Path
+    small_kwargs: Task, everything: Callable[..., Any], differences: Callable[..., list[str]], tmp_path: Path
 ) -> None:
     assert MyPG.name == "MyPG" and MyPG.config_class is AgentConfig and MyPG.default_config() == AgentConfig()
-    agent = new(small_world)
+    agent = new(small_kwargs)
     before = agent.sample(9, seed=0)
     assert agent.learn(2 * ITERATION, SaveAfterTheFirst(tmp_path / "first"), log_interval=1) is agent
     assert agent.iteration == 2 and agent.num_timesteps == 2 * ITERATION
@@ -65,8 +65,8 @@ def test_it_has_a_name_a_configuration_and_a_loss(
     assert differences(everything(MyPG.load(tmp_path / "first", trust_paths=True).resume()), whole) == []
 
 
-def test_the_default_advantage_is_the_score_less_its_value(small_world: Task) -> None:
-    agent = new(small_world).learn(1)
+def test_the_default_advantage_is_the_score_less_its_value(small_kwargs: Task) -> None:
+    agent = new(small_kwargs).learn(1)
     batch = agent.rollout()
     with torch.no_grad():
         expected = agent.critic(batch.x0) - agent.value(batch.xs[:-1], agent.steps)
@@ -74,8 +74,8 @@ def test_the_default_advantage_is_the_score_less_its_value(small_world: Task) ->
     assert found is not None and torch.equal(found, expected) and not found.requires_grad
 
 
-def test_it_learns_what_a_fixed_reward_asks(small_world: Task) -> None:
-    task = {**small_world, "critic": lambda x: x[..., 0], "train_critic": False}
+def test_it_learns_what_a_fixed_reward_asks(small_kwargs: Task) -> None:
+    task = {**small_kwargs, "critic": lambda x: x[..., 0], "train_critic": False}
     config = AgentConfig(n_critic=1, learning_rate=3e-3, ema_decay=0.0)
 
     def moved(cls: type[IPMAgent]) -> float:
@@ -92,12 +92,12 @@ def test_it_learns_what_a_fixed_reward_asks(small_world: Task) -> None:
     assert moved(MyPG) > 0.1 and moved(Upside) < -0.1  # negative control: the other sign
 
 
-def test_an_agent_without_a_loss_says_what_to_write(small_world: Task) -> None:
+def test_an_agent_without_a_loss_says_what_to_write(small_kwargs: Task) -> None:
     class Empty(IPMAgent):
         pass
 
     with pytest.raises(NotImplementedError, match=r"Empty has no loss on theta. Write policy_loss\(self, batch"):
-        new(small_world, Empty)
+        new(small_kwargs, Empty)
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Smaller:
     n_critic: int = 5
 
 
-def test_another_order_altogether_is_an_iterate(small_world: Task) -> None:
+def test_another_order_altogether_is_an_iterate(small_kwargs: Task) -> None:
     class Watch(IPMAgent):
         needs_density = False
 
@@ -113,13 +113,13 @@ def test_another_order_altogether_is_an_iterate(small_world: Task) -> None:
             self.newest = self.rollout()
             return {**self.update_critic(self.newest)}
 
-    agent = new(small_world, Watch).learn(2 * 2 * 8)
+    agent = new(small_kwargs, Watch).learn(2 * 2 * 8)
     assert agent.iteration == 2 and agent.num_timesteps == 32
-    assert torch.equal(agent.sample(5, seed=0), new(small_world, Watch).sample(5, seed=0))  # theta was left alone
+    assert torch.equal(agent.sample(5, seed=0), new(small_kwargs, Watch).sample(5, seed=0))  # theta was left alone
 
 
-def test_another_class_is_not_loaded_into_it(small_world: Task, tmp_path: Path) -> None:
-    path = new(small_world).save(tmp_path / "mine")
+def test_another_class_is_not_loaded_into_it(small_kwargs: Task, tmp_path: Path) -> None:
+    path = new(small_kwargs).save(tmp_path / "mine")
     with pytest.raises(CheckpointError, match="holds 'MyPG', but a 'sft_pg' was to be loaded"):
         SFTPG.load(path)
 
@@ -127,7 +127,7 @@ def test_another_class_is_not_loaded_into_it(small_world: Task, tmp_path: Path) 
         name, config_class = "MyPG", PathwiseConfig
         policy_loss = MyPG.policy_loss
 
-    changed = MyPG(config=AgentConfig(), num_envs=8, env_kwargs=small_world, seed=0).save(tmp_path / "changed")
+    changed = MyPG(config=AgentConfig(), num_envs=8, env_kwargs=small_kwargs, seed=0).save(tmp_path / "changed")
     assert Namesake.load(changed, trust_paths=True).config == PathwiseConfig()  # the fields it knows
 
     Namesake.config_class = Smaller  # type: ignore[assignment]
@@ -146,10 +146,10 @@ def test_another_class_is_not_loaded_into_it(small_world: Task, tmp_path: Path) 
     ],
 )
 def test_another_algorithm_s_configuration_is_refused(
-    small_world: Task, cls: type[IPMAgent], config: Any, message: str
+    small_kwargs: Task, cls: type[IPMAgent], config: Any, message: str
 ) -> None:
     with pytest.raises(TypeError, match=message):
-        new(small_world, cls, config)
+        new(small_kwargs, cls, config)
 
 
 # --- the other joints ------------------------------------------------------------------------------------------------
@@ -188,8 +188,8 @@ class FromTheAverage(MyPG):
         return {**super().parts, "counter": self.counter}
 
 
-def test_every_joint_can_be_replaced(small_world: Task, tmp_path: Path) -> None:
-    agent = new(small_world, FromTheAverage).learn(2 * ITERATION)
+def test_every_joint_can_be_replaced(small_kwargs: Task, tmp_path: Path) -> None:
+    agent = new(small_kwargs, FromTheAverage).learn(2 * ITERATION)
     assert isinstance(agent, FromTheAverage) and agent.counter.steps == 2
     loaded = FromTheAverage.load(agent.save(tmp_path / "agent"), trust_paths=True)
     assert loaded.counter.steps == 2

@@ -31,8 +31,12 @@ def test_images_from_a_file_train_end_to_end(tmp_path: Path) -> None:
     dataset = load_dataset(tmp_path / "images.npz")
     network = pretrain(dataset, PretrainConfig(num_levels=100, num_updates=30, batch_size=64, width=16, depth=1))
     network.save(tmp_path / "network")
-    world = {"dataset": str(tmp_path / "images.npz"), "denoiser": str(tmp_path / "network.safetensors"), "num_steps": 2}
-    agent = SFTPG(config=SMALL, num_envs=8, env_kwargs=world, seed=0).learn(96, log_interval=1)
+    keywords = {
+        "dataset": str(tmp_path / "images.npz"),
+        "denoiser": str(tmp_path / "network.safetensors"),
+        "num_steps": 2,
+    }
+    agent = SFTPG(config=SMALL, num_envs=8, env_kwargs=keywords, seed=0).learn(96, log_interval=1)
     assert agent.sample(5).shape == (5, 1, 8, 8)
     action, _ = agent.predict({"x": np.zeros((3, 1, 8, 8), np.float32), "step": np.array([0, 1, 0])})
     assert action.shape == (3, 1, 8, 8)
@@ -47,10 +51,10 @@ def test_a_data_set_without_a_denoiser_says_what_to_do(points_file: Path) -> Non
         SFTPG(config=SMALL, num_envs=8, env_kwargs={"dataset": str(points_file)})
 
 
-def test_residual_actions_are_refused(small_world: dict[str, Any]) -> None:
+def test_residual_actions_are_refused(small_kwargs: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="acts in action_mode 'step'; received 'residual'"):
-        SFTPG(config=SMALL, num_envs=8, env_kwargs={**small_world, "action_mode": "residual"})
-    assert SFTPG(config=SMALL, num_envs=8, env_kwargs={**small_world, "action_mode": "step"}).num_timesteps == 0
+        SFTPG(config=SMALL, num_envs=8, env_kwargs={**small_kwargs, "action_mode": "residual"})
+    assert SFTPG(config=SMALL, num_envs=8, env_kwargs={**small_kwargs, "action_mode": "step"}).num_timesteps == 0
 
 
 def test_other_environments_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -236,11 +236,11 @@ def test_the_size_of_a_network_does_not_change_at_load(saved: tuple[Path, dict[s
         SFTPG.load(path, objects, value_width=32)
 
 
-def test_a_run_folder_is_loaded_by_class_and_by_name(small_world: dict[str, object], tmp_path: Path) -> None:
+def test_a_run_folder_is_loaded_by_class_and_by_name(small_kwargs: dict[str, object], tmp_path: Path) -> None:
     from agents.runs.callbacks import Checkpoint
     from agents.zoo import load_agent
 
-    agent = SFTPG(num_envs=4, env_kwargs=small_world, seed=0).learn(40, Checkpoint(tmp_path))
+    agent = SFTPG(num_envs=4, env_kwargs=small_kwargs, seed=0).learn(40, Checkpoint(tmp_path))
     given: dict[str, Any] = {"trust_paths": True}  # no command line is beside it
     for loaded in (SFTPG.load(tmp_path, **given), load_agent(tmp_path, **given), load_agent(str(tmp_path), **given)):
         assert torch.equal(loaded.sample(5, seed=1), agent.sample(5, seed=1))

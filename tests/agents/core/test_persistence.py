@@ -20,13 +20,13 @@ from diffusion_env.data.dataset import Dataset
 from diffusion_env.data.pixels import MappedImages
 
 MakeAgent = Callable[..., SFTPG]
-World = dict[str, object]
+Keywords = dict[str, object]
 CONFIG = PolicyGradientConfig(n_critic=2, value_width=16, value_depth=1)
 
 
 @pytest.fixture
-def agent(small_world: World) -> SFTPG:
-    return SFTPG(config=CONFIG, num_envs=8, env_kwargs=small_world, seed=3).learn(64)
+def agent(small_kwargs: Keywords) -> SFTPG:
+    return SFTPG(config=CONFIG, num_envs=8, env_kwargs=small_kwargs, seed=3).learn(64)
 
 
 def test_a_round_trip_keeps_samples_actions_and_settings(agent: SFTPG, tmp_path: Path) -> None:
@@ -57,8 +57,8 @@ def test_no_pickle_is_written(agent: SFTPG, tmp_path: Path) -> None:
     assert b"torch.storage" not in content and b"__reduce__" not in content
 
 
-def test_saving_does_not_change_the_run(small_world: World, tmp_path: Path) -> None:
-    saved, silent = (SFTPG(config=CONFIG, num_envs=8, env_kwargs=small_world, seed=0).learn(64) for _ in range(2))
+def test_saving_does_not_change_the_run(small_kwargs: Keywords, tmp_path: Path) -> None:
+    saved, silent = (SFTPG(config=CONFIG, num_envs=8, env_kwargs=small_kwargs, seed=0).learn(64) for _ in range(2))
     saved.save(tmp_path / "agent")
     for agent in (saved, silent):
         agent.learn(64, reset_num_timesteps=False)
@@ -77,16 +77,16 @@ def test_objects_must_be_given_again(make_agent: MakeAgent, tmp_path: Path, name
     assert torch.equal(SFTPG.load(path, env_kwargs=objects).sample(20, seed=5), expected)
 
 
-def test_a_path_keyword_is_saved_as_text(small_world: World, tmp_path: Path) -> None:
-    world = {**small_world, "dataset": Path(str(small_world["dataset"]))}
-    path = SFTPG(config=CONFIG, num_envs=8, env_kwargs=world, seed=0).save(tmp_path / "agent")
-    assert SFTPG.load(path, trust_paths=True).env_kwargs == small_world
+def test_a_path_keyword_is_saved_as_text(small_kwargs: Keywords, tmp_path: Path) -> None:
+    keywords = {**small_kwargs, "dataset": Path(str(small_kwargs["dataset"]))}
+    path = SFTPG(config=CONFIG, num_envs=8, env_kwargs=keywords, seed=0).save(tmp_path / "agent")
+    assert SFTPG.load(path, trust_paths=True).env_kwargs == small_kwargs
 
 
-def test_keywords_can_be_replaced(agent: SFTPG, small_world: World, tmp_path: Path) -> None:
+def test_keywords_can_be_replaced(agent: SFTPG, small_kwargs: Keywords, tmp_path: Path) -> None:
     path = agent.save(tmp_path / "agent")
     copy = tmp_path / "copy.npz"
-    copy.write_bytes(Path(str(small_world["dataset"])).read_bytes())
+    copy.write_bytes(Path(str(small_kwargs["dataset"])).read_bytes())
     assert SFTPG.load(path, env_kwargs={"dataset": str(copy)}, trust_paths=True).envs.dataset.name == "copy"
 
 
@@ -163,7 +163,7 @@ def test_another_class_is_refused(agent: SFTPG, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [{"num_steps": 3}, {"critic": "mmd"}])
-def test_another_world_is_refused(agent: SFTPG, tmp_path: Path, change: dict[str, Any]) -> None:
+def test_another_task_is_refused(agent: SFTPG, tmp_path: Path, change: dict[str, Any]) -> None:
     with pytest.raises(CheckpointError, match=r"(?s)does not fit this agent .* load it with the env_kwargs"):
         SFTPG.load(agent.save(tmp_path / "agent"), env_kwargs=change, trust_paths=True)
 

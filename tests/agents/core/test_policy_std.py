@@ -182,9 +182,9 @@ def test_looking_does_not_count(make_agent: MakeAgent) -> None:
 
 
 def test_a_resumed_run_goes_on_counting(
-    small_world: dict[str, object], small_config: SmallConfig, tmp_path: Path
+    small_kwargs: dict[str, object], small_config: SmallConfig, tmp_path: Path
 ) -> None:
-    agent = DPOK(config=small_config("dpok"), num_envs=8, env_kwargs=small_world, seed=0).learn(1)
+    agent = DPOK(config=small_config("dpok"), num_envs=8, env_kwargs=small_kwargs, seed=0).learn(1)
     loaded = load_agent(agent.save(tmp_path / "agent"), trust_paths=True)
     assert loaded.network_evaluations == agent.network_evaluations == 3 * 2 * 2 * 8
     loaded.learn(1, reset_num_timesteps=False)

@@ -166,9 +166,9 @@ def test_few_held_out_points_are_no_evidence_of_memory(make_agent: MakeAgent) ->
 
 
 def test_samples_that_are_not_finite_are_handed_out_with_a_warning(
-    small_world: dict[str, object], tmp_path: Path
+    small_kwargs: dict[str, object], tmp_path: Path
 ) -> None:
-    agent = SFTPG(num_envs=4, env_kwargs=small_world, seed=0)
+    agent = SFTPG(num_envs=4, env_kwargs=small_kwargs, seed=0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         agent.sample(3, seed=0)

@@ -23,8 +23,8 @@ def test_its_name_is_the_data_set_and_the_number_of_steps(gaussian: Dataset) -> 
     assert Task("cifar10:deep/cifar-10-python.tar.gz", 10).name == "cifar10_k10"
 
 
-def test_the_environment_is_made_of_it(small_world: dict[str, Any]) -> None:
-    task = Task(**small_world, critic="mmd", train_critic=False, num_envs=3)
+def test_the_environment_is_made_of_it(small_kwargs: dict[str, Any]) -> None:
+    task = Task(**small_kwargs, critic="mmd", train_critic=False, num_envs=3)
     envs: Any = gym.make_vec("DDPMShortcut-v0", num_envs=task.num_envs, **task.env_kwargs)
     assert (envs.num_envs, envs.table.num_steps, envs.critic.name) == (3, 2, "mmd")
 

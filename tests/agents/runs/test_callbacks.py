@@ -22,11 +22,11 @@ from diffusion_env.config import EvaluationConfig
 from diffusion_env.data.dataset import Dataset
 
 NUM_ENVS, ITERATION = 4, 4 * 2 * 5  # environments; environment steps of one iteration: K = 2, n_critic = 5
-World = dict[str, Any]
+Keywords = dict[str, Any]
 
 
-def make_agent(world: World, seed: int = 0) -> SFTPG:
-    return SFTPG(num_envs=NUM_ENVS, env_kwargs=world, seed=seed)
+def make_agent(keywords: Keywords, seed: int = 0) -> SFTPG:
+    return SFTPG(num_envs=NUM_ENVS, env_kwargs=keywords, seed=seed)
 
 
 def weights(agent: SFTPG) -> list[torch.Tensor]:
@@ -55,8 +55,8 @@ def interrupt() -> bool:
 # --- SamplerEvaluation ---------------------------------------------------------------------------------------------
 
 
-def test_evaluation_does_not_disturb_the_run(small_world: World) -> None:
-    plain, watched, other = (make_agent(small_world, seed) for seed in (0, 0, 1))
+def test_evaluation_does_not_disturb_the_run(small_kwargs: Keywords) -> None:
+    plain, watched, other = (make_agent(small_kwargs, seed) for seed in (0, 0, 1))
     plain.learn(4 * ITERATION)
     watched.learn(4 * ITERATION, SamplerEvaluation(ITERATION, num_samples=50))
     other.learn(4 * ITERATION)
@@ -65,8 +65,8 @@ def test_evaluation_does_not_disturb_the_run(small_world: World) -> None:
     assert not equal(weights(plain), weights(other))  # negative control: the comparison can fail
 
 
-def test_evaluation_is_logged_over_time(small_world: World, tmp_path: Path) -> None:
-    agent, folder = make_agent(small_world), RunFolder.create(tmp_path / "run", {})
+def test_evaluation_is_logged_over_time(small_kwargs: Keywords, tmp_path: Path) -> None:
+    agent, folder = make_agent(small_kwargs), RunFolder.create(tmp_path / "run", {})
     agent.set_logger(folder.logger())
     evaluation = SamplerEvaluation(2 * ITERATION, num_samples=50)
     agent.learn(5 * ITERATION, evaluation)
@@ -82,9 +82,9 @@ def test_evaluation_is_logged_over_time(small_world: World, tmp_path: Path) -> N
     assert [event.step for event in events.Scalars("eval/sw2")] == steps
 
 
-def test_sw2_sees_a_sampler_that_is_off(small_world: World) -> None:
+def test_sw2_sees_a_sampler_that_is_off(small_kwargs: Keywords) -> None:
     """Data itself scores far lower than data moved by one standard deviation."""
-    agent = make_agent(small_world)
+    agent = make_agent(small_kwargs)
     data = agent.envs.dataset
 
     def held_out(n: int, seed: int) -> torch.Tensor:
@@ -103,14 +103,14 @@ def test_curves_use_points_that_no_table_uses() -> None:
     assert CURVE_SEED >= 10_000
 
 
-def test_a_diverged_sampler_is_named(small_world: World) -> None:
+def test_a_diverged_sampler_is_named(small_kwargs: Keywords) -> None:
     evaluation = SamplerEvaluation(ITERATION, 50, sample=lambda n, seed: torch.full((n, 2), float("nan")))
     with pytest.raises(FloatingPointError, match="50 of 50 samples are NaN or infinite after 0 environment steps"):
-        make_agent(small_world).learn(ITERATION, evaluation)
+        make_agent(small_kwargs).learn(ITERATION, evaluation)
 
 
-def test_evaluation_serves_stable_baselines3(small_world: World, tmp_path: Path) -> None:
-    env = gym.make("DDPMShortcut-v0", **small_world)
+def test_evaluation_serves_stable_baselines3(small_kwargs: Keywords, tmp_path: Path) -> None:
+    env = gym.make("DDPMShortcut-v0", **small_kwargs)
     dataset: Dataset = env.unwrapped.dataset  # type: ignore[attr-defined]
     evaluation = SamplerEvaluation(8, 50, sample=lambda n, seed: dataset.fresh(n, seed), dataset=dataset)
     model = PPO("MultiInputPolicy", env, n_steps=8, batch_size=8, n_epochs=1, device="cpu")
@@ -147,10 +147,10 @@ def iteration_in(folder: Path) -> int:
     return int(state["counters"][1])
 
 
-def test_a_killed_run_goes_on_exactly(small_world: World, tmp_path: Path) -> None:
-    whole = make_agent(small_world).learn(7 * ITERATION)
+def test_a_killed_run_goes_on_exactly(small_kwargs: Keywords, tmp_path: Path) -> None:
+    whole = make_agent(small_kwargs).learn(7 * ITERATION)
     with pytest.raises(KeyboardInterrupt):
-        make_agent(small_world).learn(7 * ITERATION, [Checkpoint(tmp_path, 2 * ITERATION), At(5, interrupt)])
+        make_agent(small_kwargs).learn(7 * ITERATION, [Checkpoint(tmp_path, 2 * ITERATION), At(5, interrupt)])
     assert iteration_in(tmp_path) == 4  # nothing is written in the middle of iteration 5
     resumed = SFTPG.load(tmp_path / "checkpoint", trust_paths=True)
     before = weights(resumed)
@@ -161,30 +161,30 @@ def test_a_killed_run_goes_on_exactly(small_world: World, tmp_path: Path) -> Non
     assert iteration_in(tmp_path) == 7
 
 
-def test_a_run_killed_in_its_first_iteration_can_be_resumed(small_world: World, tmp_path: Path) -> None:
+def test_a_run_killed_in_its_first_iteration_can_be_resumed(small_kwargs: Keywords, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        make_agent(small_world).learn(2 * ITERATION, [Checkpoint(tmp_path, 2 * ITERATION), At(0, interrupt)])
+        make_agent(small_kwargs).learn(2 * ITERATION, [Checkpoint(tmp_path, 2 * ITERATION), At(0, interrupt)])
     resumed = SFTPG.load(tmp_path / "checkpoint", trust_paths=True).resume()
-    assert equal(weights(resumed), weights(make_agent(small_world).learn(2 * ITERATION)))
+    assert equal(weights(resumed), weights(make_agent(small_kwargs).learn(2 * ITERATION)))
 
 
-def test_a_run_stopped_by_a_callback_is_saved(small_world: World, tmp_path: Path) -> None:
-    agent = make_agent(small_world).learn(9 * ITERATION, [Checkpoint(tmp_path, 100 * ITERATION), At(5, lambda: False)])
+def test_a_run_stopped_by_a_callback_is_saved(small_kwargs: Keywords, tmp_path: Path) -> None:
+    agent = make_agent(small_kwargs).learn(9 * ITERATION, [Checkpoint(tmp_path, 100 * ITERATION), At(5, lambda: False)])
     assert iteration_in(tmp_path) == 5
     assert equal(weights(SFTPG.load(tmp_path / "checkpoint", trust_paths=True)), weights(agent))
 
 
 @pytest.mark.parametrize(("seconds", "written"), [(0.0, 3), (1e9, 0)])
-def test_checkpoints_by_the_clock(small_world: World, tmp_path: Path, seconds: float, written: int) -> None:
+def test_checkpoints_by_the_clock(small_kwargs: Keywords, tmp_path: Path, seconds: float, written: int) -> None:
     with pytest.raises(KeyboardInterrupt):
-        make_agent(small_world).learn(9 * ITERATION, [Checkpoint(tmp_path, None, seconds), At(3, interrupt)])
+        make_agent(small_kwargs).learn(9 * ITERATION, [Checkpoint(tmp_path, None, seconds), At(3, interrupt)])
     assert iteration_in(tmp_path) == written
 
 
-def test_a_checkpoint_that_cannot_be_written(small_world: World, tmp_path: Path) -> None:
+def test_a_checkpoint_that_cannot_be_written(small_kwargs: Keywords, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(CheckpointError, match="could not be written"):
-        make_agent(small_world).learn(ITERATION, Checkpoint(tmp_path / "file"))
+        make_agent(small_kwargs).learn(ITERATION, Checkpoint(tmp_path / "file"))
 
 
 @pytest.mark.parametrize("make", [lambda: SamplerEvaluation(0), lambda: Checkpoint("runs", 0)])
@@ -196,10 +196,10 @@ def test_intervals_below_one_are_refused(make: Callable[[], BaseCallback]) -> No
 # --- SamplerProgressBar --------------------------------------------------------------------------------------------
 
 
-def test_the_bar_shows_the_newest_sw2(small_world: World) -> None:
+def test_the_bar_shows_the_newest_sw2(small_kwargs: Keywords) -> None:
     evaluation = SamplerEvaluation(2 * ITERATION, num_samples=50)
     bar = SamplerProgressBar(evaluation)
-    make_agent(small_world).learn(4 * ITERATION, [evaluation, bar])
+    make_agent(small_kwargs).learn(4 * ITERATION, [evaluation, bar])
     assert bar.pbar.desc == f"SW2 {evaluation.history[-1].sw2:.4f}: "
     assert bar.pbar.n == bar.pbar.total == 4 * ITERATION
     assert np.isfinite(evaluation.history[-1].sw2)

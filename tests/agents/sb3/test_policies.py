@@ -160,8 +160,8 @@ def test_save_and_load(env: DDPMShortcutVecEnv, tmp_path: Path) -> None:
     PPO.load(tmp_path / "model", env=env, device="cpu").learn(NUM_STEPS * env.num_envs)
 
 
-def test_images(image_world: dict[str, Any]) -> None:
-    env = DDPMShortcutVecEnv(num_envs=4, env_kwargs=image_world, seed=0)
+def test_images(image_kwargs: dict[str, Any]) -> None:
+    env = DDPMShortcutVecEnv(num_envs=4, env_kwargs=image_kwargs, seed=0)
     model = make_model(env)
     obs = mixed_rows((1, 4, 4), 2)
     row = env.table.rows(obs["step"], 3)

@@ -109,8 +109,8 @@ def test_normalised_samples_cannot_be_scored(env: DDPMShortcutVecEnv) -> None:
     make_sac(normalised, **relabelling_kwargs(env, relabel=False)).learn(24)
 
 
-def test_images(image_world: dict[str, Any]) -> None:
-    env = DDPMShortcutVecEnv(num_envs=4, env_kwargs={**image_world, "critic": EnergyCritic((1, 4, 4), width=8)})
+def test_images(image_kwargs: dict[str, Any]) -> None:
+    env = DDPMShortcutVecEnv(num_envs=4, env_kwargs={**image_kwargs, "critic": EnergyCritic((1, 4, 4), width=8)})
     model = make_sac(env, **relabelling_kwargs(env))
     model.learn(24)
     assert model.replay_buffer is not None

@@ -35,9 +35,9 @@ MakeRun = Callable[..., SB3Run]
 
 
 @pytest.fixture
-def make_run(world: dict[str, Any]) -> MakeRun:
+def make_run(keywords: dict[str, Any]) -> MakeRun:
     """``make_run(algo, seed, **changes)``."""
-    task = Task(**{**world, "critic": "energy"}, num_envs=NUM_ENVS)
+    task = Task(**{**keywords, "critic": "energy"}, num_envs=NUM_ENVS)
 
     def make(algo: str = "ppo", seed: int = 0, **changes: Any) -> SB3Run:
         made = find(algo).make(task, seed, {**SMALL[algo], **changes})

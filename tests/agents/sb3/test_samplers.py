@@ -58,9 +58,9 @@ def test_it_uses_the_newest_weights(make_env: MakeEnv) -> None:
     assert not torch.equal(draw(10, 0), before)
 
 
-def test_samples_are_in_data_units(small_world: dict[str, Any]) -> None:
+def test_samples_are_in_data_units(small_kwargs: dict[str, Any]) -> None:
     """A file's points are standardised: the same walk ends elsewhere in data units."""
-    env = DDPMShortcutVecEnv(num_envs=2, env_kwargs=small_world)
+    env = DDPMShortcutVecEnv(num_envs=2, env_kwargs=small_kwargs)
     draw, data = sb3_sampler(small_ppo(env)), env.dataset
     ends: list[Tensor] = []
     to_data = data.to_data
@@ -101,13 +101,13 @@ def test_td3_samples_with_its_action_noise(make_env: MakeEnv) -> None:
 
 
 @pytest.mark.parametrize("normalize", [False, True])
-def test_any_environment_of_sb3_serves(world: dict[str, Any], normalize: bool) -> None:
-    env: Any = DummyVecEnv([lambda: gym.make("DDPMShortcut-v0", **world)])
+def test_any_environment_of_sb3_serves(keywords: dict[str, Any], normalize: bool) -> None:
+    env: Any = DummyVecEnv([lambda: gym.make("DDPMShortcut-v0", **keywords)])
     if normalize:
         env = VecNormalize(env, norm_obs_keys=["x"])
         env.obs_rms["x"].mean = np.array([50.0, 50.0])
     model = small_ppo(env)
-    assert environment_in(env).dataset.train is world["dataset"].train
+    assert environment_in(env).dataset.train is keywords["dataset"].train
     samples = sb3_sampler(model, deterministic=True)(50, 0)
     plain = sb3_sampler(model, deterministic=True)
     assert samples.isfinite().all()

@@ -25,13 +25,13 @@ def actions(seed: int = 0, num_envs: int = NUM_ENVS) -> Any:
     return np.random.default_rng(seed).standard_normal((num_envs, 2)).astype(np.float32)
 
 
-def dummy(world: dict[str, Any]) -> VecEnv:
-    return DummyVecEnv([lambda: gym.make("DDPMShortcut-v0", **world) for _ in range(NUM_ENVS)])
+def dummy(keywords: dict[str, Any]) -> VecEnv:
+    return DummyVecEnv([lambda: gym.make("DDPMShortcut-v0", **keywords) for _ in range(NUM_ENVS)])
 
 
 @pytest.fixture(params=["adapter", "dummy"])
-def either(request: pytest.FixtureRequest, world: dict[str, Any], make_env: MakeEnv) -> Any:
-    env = make_env() if request.param == "adapter" else dummy(world)
+def either(request: pytest.FixtureRequest, keywords: dict[str, Any], make_env: MakeEnv) -> Any:
+    env = make_env() if request.param == "adapter" else dummy(keywords)
     env.seed(0)
     return env
 
@@ -54,16 +54,16 @@ def formats(env: Any) -> list[Any]:
     return seen
 
 
-def test_its_format_is_dummy_vec_env_s(world: dict[str, Any], make_env: MakeEnv) -> None:
-    ours, theirs = make_env(), dummy(world)
+def test_its_format_is_dummy_vec_env_s(keywords: dict[str, Any], make_env: MakeEnv) -> None:
+    ours, theirs = make_env(), dummy(keywords)
     assert formats(ours) == formats(theirs)
     assert ours.observation_space == theirs.observation_space
     assert ours.action_space == theirs.action_space
 
 
 def test_its_law_is_dummy_vec_env_s(either: Any) -> None:
-    world = either.get_attr("unwrapped", 0)[0]
-    table, data = world.table, world.dataset.train
+    env = either.get_attr("unwrapped", 0)[0]
+    table, data = env.table, env.dataset.train
     obs = either.reset()
     for k in range(NUM_STEPS):
         action, x = actions(k), obs["x"]
@@ -75,8 +75,8 @@ def test_its_law_is_dummy_vec_env_s(either: Any) -> None:
         after = np.stack([info["terminal_observation"]["x"] for info in infos]) if last else obs["x"]
         np.testing.assert_allclose(after, wanted, rtol=1e-5, atol=1e-6)
     assert [int(info["terminal_observation"]["step"]) for info in infos] == [NUM_STEPS] * NUM_ENVS
-    scores = world.critic(torch.tensor(after))
-    mean = float(world.critic(data).mean())
+    scores = env.critic(torch.tensor(after))
+    mean = float(env.critic(data).mean())
     np.testing.assert_allclose([info["critic_score"] for info in infos], scores, rtol=1e-5)
     assert [info["data_score"] for info in infos] == pytest.approx([mean] * NUM_ENVS, abs=0.15)
     np.testing.assert_allclose(rewards, [i["critic_score"] - i["data_score"] for i in infos], rtol=1e-4, atol=1e-6)
@@ -201,8 +201,8 @@ def test_sb3_sees_returns_and_lengths_as_with_vec_monitor(make_env: MakeEnv) -> 
         assert a["episode"]["l"] == b["episode"]["l"]
 
 
-def test_a_ready_environment(world: dict[str, Any]) -> None:
-    envs = gym.make_vec("DDPMShortcut-v0", num_envs=4, array_type="torch", **world)
+def test_a_ready_environment(keywords: dict[str, Any]) -> None:
+    envs = gym.make_vec("DDPMShortcut-v0", num_envs=4, array_type="torch", **keywords)
     assert DDPMShortcutVecEnv(envs).num_envs == 4  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="num_envs = 5"):
         DDPMShortcutVecEnv(envs, num_envs=5)  # type: ignore[arg-type]
@@ -213,8 +213,8 @@ def test_a_ready_environment(world: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "wrong", [{"array_type": "numpy"}, {"array_type": "torch", "autoreset_mode": AutoresetMode.DISABLED}]
 )
-def test_an_unusable_environment_is_refused(world: dict[str, Any], wrong: dict[str, Any]) -> None:
-    envs = gym.make_vec("DDPMShortcut-v0", num_envs=2, **world, **wrong)
+def test_an_unusable_environment_is_refused(keywords: dict[str, Any], wrong: dict[str, Any]) -> None:
+    envs = gym.make_vec("DDPMShortcut-v0", num_envs=2, **keywords, **wrong)
     with pytest.raises(ValueError, match="array_type='torch' and autoreset_mode=SAME_STEP"):
         DDPMShortcutVecEnv(envs)  # type: ignore[arg-type]
 
@@ -226,8 +226,8 @@ def test_another_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
         DDPMShortcutVecEnv("CartPole-v1")
 
 
-def test_images(image_world: dict[str, Any]) -> None:
-    env = DDPMShortcutVecEnv(num_envs=3, env_kwargs=image_world)
+def test_images(image_kwargs: dict[str, Any]) -> None:
+    env = DDPMShortcutVecEnv(num_envs=3, env_kwargs=image_kwargs)
     assert env.reset()["x"].shape == (3, 1, 4, 4)
     for _ in range(2):
         _, _, dones, infos = env.step(np.zeros((3, 1, 4, 4), np.float32))
@@ -266,8 +266,8 @@ class TestOptions:
             env.reset()
 
 
-def test_flat_observations_have_the_format_of_dummy_vec_env(world: dict[str, Any], make_env: MakeEnv) -> None:
-    ours, theirs = make_env(observation="flat"), dummy({**world, "observation": "flat"})
+def test_flat_observations_have_the_format_of_dummy_vec_env(keywords: dict[str, Any], make_env: MakeEnv) -> None:
+    ours, theirs = make_env(observation="flat"), dummy({**keywords, "observation": "flat"})
     assert formats(ours) == formats(theirs)
     assert ours.observation_space == theirs.observation_space
     PPO("MlpPolicy", ours, n_steps=4, batch_size=24, n_epochs=1).learn(48)

@@ -22,9 +22,9 @@ MakeProblem = Callable[..., Problem]
 
 
 @pytest.fixture
-def problem(small_world: dict[str, object]) -> MakeProblem:
+def problem(small_kwargs: dict[str, object]) -> MakeProblem:
     def make(algo: str, num_steps: int = 10, **fixed: Any) -> Problem:
-        task = Task(str(small_world["dataset"]), num_steps, denoiser=str(small_world["denoiser"]), num_envs=16)
+        task = Task(str(small_kwargs["dataset"]), num_steps, denoiser=str(small_kwargs["denoiser"]), num_envs=16)
         return Problem(algo, (task,), 1, fixed=fixed)
 
     return make

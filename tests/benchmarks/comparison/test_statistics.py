@@ -43,7 +43,7 @@ def test_iqm_interval_is_scipys_bootstrap_of_several_samples():
 
 
 def test_runs_are_resampled_within_their_task():
-    # Between tasks there is a world of difference, within a task none: the interval has no width. Pooled, it has.
+    # Between tasks there is a large difference, within a task none: the interval has no width. Pooled, it has.
     scores = [np.full(5, 0.0), np.full(5, 1.0), np.full(5, 5.0)]
     inside = iqm_interval(scores, seed=0)
     assert inside.low == inside.high == inside.estimate

@@ -12,6 +12,8 @@ from diffusion_env.checkpoints import (
     load_checkpoint,
     load_module,
     load_optimizer,
+    numbers_in,
+    refuse_larger,
     save_checkpoint,
 )
 
@@ -24,12 +26,31 @@ from diffusion_env.checkpoints import (
         ({"weight": None, "bias": torch.zeros(2)}, "'weight' is a NoneType"),
         ({"weight": "text", "bias": 3}, "'weight' is a str"),
         ({3: torch.zeros(2)}, "'weight' is missing"),
+        (
+            {"weight": torch.zeros(2, 2).double(), "bias": torch.zeros(2)},
+            "is of torch.float64 where",
+        ),
         ({"weight": torch.zeros(3, 2), "bias": torch.zeros(2)}, r"shape \(3, 2\) where \(2, 2\)"),
     ],
 )
 def test_a_state_that_does_not_fit_a_module_is_refused(state: Any, message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
         load_module(nn.Linear(2, 2), state, "The network")
+
+
+def test_a_count_below_zero_is_refused() -> None:
+    norm = nn.BatchNorm1d(2)
+    state = {**norm.state_dict(), "num_batches_tracked": torch.tensor(-1)}
+    with pytest.raises(CheckpointError, match="the count 'num_batches_tracked' is -1"):
+        load_module(norm, state, "The network")
+
+
+def test_layers_larger_than_the_file_are_refused() -> None:
+    state = {"weights": torch.zeros(300, 10)}
+    refuse_larger({"policy_kwargs": {"net_arch": [300, 10]}}, state)
+    with pytest.raises(ValueError, match="the number of weights of net_arch is 90000, which is too large"):
+        refuse_larger({"policy_kwargs": {"net_arch": [300, 300]}}, state)
+    assert numbers_in([state, {"more": (torch.zeros(2, 2), 3)}]) == 3_004
 
 
 def stepped(width: int = 2) -> tuple[nn.Linear, torch.optim.Adam]:
@@ -61,6 +82,9 @@ def changed(path: list[Any], value: Any) -> dict[str, Any]:
         changed(["state", 0, "exp_avg"], torch.zeros(2, 2, dtype=torch.int64)),
         changed(["state", 0, "exp_avg"], "text"),
         changed(["state", 0, "step"], torch.zeros(2, 2)),
+        changed(["state", 0, "step"], torch.tensor(-1.0)),
+        changed(["state", 0, "step"], torch.tensor(float("inf"))),
+        changed(["state", 0, "step"], torch.tensor(0.5)),
         changed(["state", 0, "exp_avg_sq"], torch.tensor(1.0)),
         changed(["state", 7], {}),
         changed(["state", "a"], {}),
@@ -68,6 +92,7 @@ def changed(path: list[Any], value: Any) -> dict[str, Any]:
         changed(["param_groups"], None),
         changed(["param_groups", 0], []),
         changed(["param_groups", 0, "params"], [0]),
+        changed(["param_groups", 0, "params"], [False, True]),
         changed(["param_groups", 0, "lr"], "fast"),
         changed(["param_groups", 0, "lr"], float("nan")),
         changed(["param_groups", 0, "lr"], -1.0),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from diffusion_env.denoisers.dit import Block, DiTDenoiser, modulated, patch_side, zeroed
+from diffusion_env.checkpoints import CheckpointError, Header, save_object
+from diffusion_env.denoisers.dit import Block, DiTDenoiser, modulated, number_of_weights, patch_side, zeroed
 from diffusion_env.denoisers.loading import read_denoiser
 from diffusion_env.samplers.denoiser import as_denoiser
 from diffusion_env.samplers.schedules import make_schedule
@@ -104,6 +107,30 @@ def test_a_saved_network_comes_back(tmp_path: Path) -> None:
     x, time = normal(3, 1, 8, 8), torch.tensor([1.0, 30.5, 1000.0])
     assert torch.equal(loaded(x, time), saved(x, time)) and loaded.config == saved.config
     assert isinstance(loaded, DiTDenoiser) and loaded.blocks[0].heads == 3
+
+
+@pytest.mark.parametrize(("shape", "width", "depth"), [((1, 8, 8), 32, 2), ((3, 9, 12), 24, 1)])
+def test_the_number_of_weights_is_known_before_they_are_made(shape: tuple[int, ...], width: int, depth: int) -> None:
+    made = DiTDenoiser(shape, COSINE, width, depth).parameters()
+    assert number_of_weights(shape, width, depth) == sum(weight.numel() for weight in made)
+
+
+@pytest.mark.parametrize(
+    "change", [{"width": 8192, "depth": 128}, {"width": 512, "depth": 128}, {"width": 8192, "shape": [1, 255, 257]}]
+)
+def test_a_file_that_promises_more_weights_than_it_holds_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
+) -> None:
+    """Long and many tensors let the single sizes pass; no network is begun."""
+    network = DiTDenoiser((1, 8, 8), COSINE, 32, 1)
+    long = {"long": torch.zeros(8192)} | {f"layer {i}": torch.zeros(1) for i in range(128)}
+    header = Header("denoiser", "dit", asdict(network.config) | change)
+    path = save_object(tmp_path / "net", header, {"weights": network.state_dict() | long})
+    made: list[DiTDenoiser] = []
+    monkeypatch.setattr(DiTDenoiser, "__init__", lambda self, *args, **kwargs: made.append(self))
+    with pytest.raises(CheckpointError, match=r"transformer .* weights, more than the [\d,]+ numbers"):
+        read_denoiser(path)
+    assert not made
 
 
 def test_weights_come_from_the_generator_alone() -> None:

@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from diffusion_env.networks.bodies import make_body
 from diffusion_env.networks.layers import (
+    FREE_WEIGHTS,
     Conditioned,
     FourierFeatures,
     Hidden,
@@ -15,6 +17,7 @@ from diffusion_env.networks.layers import (
     linear,
     mlp,
     plain,
+    weights_at_most,
 )
 from tests.support import seeded
 
@@ -123,3 +126,26 @@ def test_a_stack_of_linear_layers() -> None:
     layers = dense([3, 8, 4], seeded())
     assert [hidden.features for hidden in layers] == [8, 4] and not any(hidden.on_grid for hidden in layers)
     assert sum(weight.numel() for weight in layers[1].layer.parameters()) == 8 * 4 + 4
+
+
+def test_a_network_of_too_many_weights_is_refused_before_memory_is_taken() -> None:
+    with pytest.raises(
+        ValueError, match=r"1000000 units would have 1,000,000,000,000 weights \(3725.3 GiB in float32\)"
+    ):
+        linear(10**6, 10**6, seeded())
+    with pytest.raises(
+        ValueError, match=r"128 hidden layers of 8192 units would have .* are allowed\. Give a smaller width"
+    ):
+        make_body((2,), 1, seeded(), width=8192, depth=128)
+    with pytest.raises(ValueError, match="Fourier features of 100000 components"):
+        FourierFeatures(10**5, 10**5, 1.0, seeded())
+
+
+def test_a_network_from_a_file_is_no_larger_than_the_file() -> None:
+    with weights_at_most(3 * FREE_WEIGHTS):
+        linear(1024, 3 * 1024, seeded())
+        with pytest.raises(ValueError, match="more than the 3,145,728 that the file that it is made from can fill"):
+            linear(1024, 4 * 1024, seeded())
+    with weights_at_most(0):
+        linear(1024, 1024, seeded())  # small networks are made whatever the file holds
+    linear(1024, 4 * 1024, seeded())  # the limit ends with its block
