@@ -1,4 +1,4 @@
-"""``ddpm-shortcut``: demo, pretrain, train, evaluate, sample, export, tune.
+"""``ddpm-shortcut``: demo, data, pretrain, train, evaluate, sample, export, tune.
 
 The parser is made of the dataclasses in `agents.commands.options`; what a subcommand runs is imported when it runs.
 """
@@ -20,6 +20,7 @@ import tyro
 
 from agents.commands.options import (
     REGISTRY,
+    Data,
     Demo,
     Evaluate,
     Export,
@@ -70,6 +71,7 @@ def parse(argv: Sequence[str]) -> Options:
     # Every member is annotated at run time, which a static union cannot be.
     commands = Union[  # noqa: UP007
         Annotated[Demo, tyro.conf.subcommand("demo")],
+        Annotated[Data, tyro.conf.subcommand("data")],
         Annotated[Pretrain, tyro.conf.subcommand("pretrain")],
         Annotated[Train, tyro.conf.subcommand("train", default=train)],
         Annotated[Evaluate, tyro.conf.subcommand("evaluate")],

@@ -132,8 +132,8 @@ def reference_denoiser(denoiser: str | Path | Callable[..., Any] | None, data: D
     """The pretrained network on the data's device; None if none is given and none is shipped."""
     if denoiser is None:
         shipped = shipped_weights(data.name)
-        # A user's file can have the name of a set that we ship weights for; ``draw`` is set for our own sets only.
-        if data.draw is None or not shipped.is_file():
+        # A user's file can have the name of a set that we ship weights for.
+        if not data.named or not shipped.is_file():
             return None
         denoiser = shipped
     network = load_denoiser(denoiser, data.name, data.shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -209,6 +210,11 @@ def assert_paragraph(error: BaseException, *words: str) -> None:
     assert "\n" not in message
     for word in words:
         assert word in message
+
+
+def idx_bytes(array: NDArray[np.uint8]) -> bytes:
+    """An IDX file of uint8."""
+    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
 
 
 def files_on_the_map(readme: Path) -> set[str]:

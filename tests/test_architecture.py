@@ -36,7 +36,13 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "env vector_env",
     ),
     "diffusion_env.checkpoints": ("atomic", "format restoring", "foreign"),
-    "diffusion_env.data": ("dataset distributions archives pictures", "files", "named"),
+    "diffusion_env.data": (
+        "distributions archives pictures pixels places batches",
+        "dataset files idx cifar",
+        "celeba",
+        "image_sets",
+        "named",
+    ),
     "diffusion_env.evaluation": ("metrics two_sample refitted", "protocol"),
     "diffusion_env.networks": ("layers", "conv spectral", "bodies"),
     "diffusion_env.critics": (
@@ -75,7 +81,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "entry",
     ),
     "agents.tuning": ("trials", "study"),
-    "agents.commands": ("options", "evaluate pretrain train", "demo export sample tune"),
+    "agents.commands": ("options", "evaluate pretrain train", "data demo export sample tune"),
     "benchmarks": ("seeds", "comparison", "speed", "compare toy"),
     "benchmarks.comparison": (
         "markdown manifest pool statistics results options tuned",

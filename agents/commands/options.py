@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-from tyro.conf import arg
+from tyro.conf import Positional, arg
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from agents.algorithms.config import PolicyGradientConfig
@@ -23,6 +22,12 @@ TOTAL_TIMESTEPS = 4_000_000
 BASELINES = ("ddpm-1000", "ddpm-100", "ddpm-10", "ddim-10")
 
 Threads = Count
+
+
+def _sft_pg() -> PolicyGradientConfig:
+    config = preset("sft_pg")
+    assert isinstance(config, PolicyGradientConfig)
+    return config
 ALGO_HELP = (
     f"A named algorithm: {', '.join(PRESETS)}; ppo, a2c, trpo, sac or td3 of stable-baselines3; untouched; or your "
     "own, FILE:NAME of a class or function."
@@ -106,8 +111,20 @@ class Demo(Checked):
     """Whether the untouched samplers are measured by a second process while the first one trains."""
     progress_bar: bool = True
     """Whether a progress bar shows the current SW2."""
-    algorithm: Annotated[PolicyGradientConfig, Flat] = field(default_factory=partial(preset, "sft_pg"))
+    algorithm: Annotated[PolicyGradientConfig, Flat] = field(default_factory=_sft_pg)
     evaluation: Annotated[EvaluationConfig, Flat] = field(default_factory=EvaluationConfig)
+
+
+@dataclass(frozen=True)
+class Data(Checked):
+    """List the named data sets, with shapes, sizes and where each was found; or make one of them ready for use.
+
+    fashion_mnist and fashion_mnist_16 are fetched with Debian's apt-get, without root. celeba:PATH is decoded once into
+    the cache folder, where celeba finds it.
+    """
+
+    name: Positional[str] = ""
+    """The set to make ready, a name or NAME:PATH, such as fashion_mnist; none lists all."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +174,7 @@ class Train(Checked):
     """A name in `agents.zoo.NAMES`, or your own, FILE:NAME of a class or function."""
     set: Annotated[Values, arg(metavar="[NAME=VALUE ...]")] = ()
     """Hyper-parameters that replace the algorithm's own, for those without flags."""
-    algorithm: Annotated[Any, Flat] = field(default_factory=partial(preset, "sft_pg"))
+    algorithm: Annotated[Any, Flat] = field(default_factory=_sft_pg)
 
     @property
     def changes(self) -> dict[str, Any]:
@@ -278,4 +295,4 @@ class Tune(Checked):
         return tuple(Task(dataset, k, **shared) for dataset in self.dataset for k in self.num_steps)
 
 
-Options = Demo | Pretrain | Train | Evaluate | Sample | Export | Tune
+Options = Demo | Data | Pretrain | Train | Evaluate | Sample | Export | Tune

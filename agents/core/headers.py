@@ -16,7 +16,8 @@ import gymnasium as gym
 
 from diffusion_env.checkpoints import CheckpointError, Header, refuse_larger
 from diffusion_env.critics import CRITICS
-from diffusion_env.data.named import DATASETS, IMAGE_SETS
+from diffusion_env.data.image_sets import IMAGE_SETS
+from diffusion_env.data.named import DATASETS
 from diffusion_env.denoisers.loading import shipped_names
 from diffusion_env.fields import Count, Seed, from_json
 

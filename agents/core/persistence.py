@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import platform
 import warnings
 from collections.abc import Mapping
@@ -34,6 +35,7 @@ A = TypeVar("A")
 CHECKPOINT = "checkpoint.safetensors"
 """The newest complete state in the folder of a run."""
 DIGEST_POINTS = 4096
+DIGEST_VALUES = 2**20
 
 _REPORTED = ("torch", "gymnasium", "stable-baselines3", "numpy", "scipy", "scikit-learn", "safetensors", "pot")
 
@@ -56,8 +58,10 @@ def saved_at(path: str | Path) -> Path:
 
 def data_digest(dataset: Any) -> str:
     """What tells one set of training data from another: SHA-256 of its size, its scale and at most `DIGEST_POINTS`
-    points at equal distances in it."""
-    points = dataset.train[:: max(1, len(dataset.train) // DIGEST_POINTS)][:DIGEST_POINTS]
+    points, of at most `DIGEST_VALUES` values in all, at equal distances in it."""
+    most = max(1, min(DIGEST_POINTS, DIGEST_VALUES // math.prod(dataset.shape)))
+    every = max(1, len(dataset.train) // most)
+    points = dataset.train[: every * most : every]
     described = f"{tuple(dataset.train.shape)} {dataset.scale} {dataset.center.flatten().tolist()}"
     return hashlib.sha256(described.encode() + points.numpy(force=True).tobytes()).hexdigest()
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from diffusion_env.data.places import name_and_place
 from diffusion_env.fields import Count, OrObject, check_fields
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ class Task(Conditions):
     """
 
     dataset: DatasetLike = "swiss_roll"
-    """A named data set, or a path to a .npz file or a folder of images (with --denoiser)."""
+    """A named data set, NAME:PATH of a named image set, or a path to a .npz or .npy file or a folder of images (with
+    --denoiser)."""
     num_steps: Count = 10
     """K, denoising steps."""
 
@@ -77,8 +79,8 @@ class Task(Conditions):
 
     @property
     def dataset_name(self) -> str:
-        """Name of the data set; of a path its last part without the ending."""
-        return Path(self.dataset).stem if isinstance(self.dataset, str | Path) else self.dataset.name
+        """Name of the data set, also in NAME:PATH; of a path its last part without the ending."""
+        return Path(name_and_place(self.dataset)[0]).stem if isinstance(self.dataset, str | Path) else self.dataset.name
 
     @property
     def env_kwargs(self) -> dict[str, Any]:

@@ -131,8 +131,8 @@ def published_units(dataset: Dataset) -> Dataset:
     return replace(
         dataset,
         name=f"{dataset.name}_published",
-        train=dataset.to_data(dataset.train),
-        held_out=dataset.to_data(dataset.held_out),
+        train=dataset.to_data(dataset.train[:]),
+        held_out=dataset.to_data(dataset.held_out[:]),
         center=torch.zeros_like(dataset.center),
         scale=1.0,
     )

@@ -2,7 +2,7 @@
 
 Two units are in use. *Data units* are those of the source (swiss roll / 20, pixel values 0..255): metrics are
 reported in them. *Network units* are what the sampler sees: about unit variance for points, [-1, 1] for
-images.
+images. Images are kept as uint8 (`diffusion_env.data.pixels.Pixels`) and become network units as they are drawn.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.random import MT19937, RandomState, SeedSequence
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diffusion_env.data.pixels import WHITE, ImageSource, Pixels
 from diffusion_env.fields import Positive, check_fields
 
 Array = TypeVar("Array", Tensor, NDArray[Any])
@@ -31,18 +32,21 @@ TRAIN_BRANCH, HELD_OUT_BRANCH, FRESH_BRANCH = 0, 1, 2
 class Dataset:
     """Training and held-out points, and the affine map between network and data units.
 
-    Points are tensors (*batch, *shape) of any rank. ``draw`` is set for generated sets only.
+    Points are tensors (*batch, *shape) of any rank. Both pools are indexed by a slice or by integers (n,) and give
+    float32 in network units; ``pool[:]`` is the whole of it. ``draw`` is set for generated sets only.
     """
 
     name: str
-    train: Tensor  # (N, *shape), network units
-    held_out: Tensor  # (M, *shape), network units, no point of ``train``
+    train: Tensor | Pixels  # (N, *shape), network units
+    held_out: Tensor | Pixels  # (M, *shape), network units, no point of ``train``
     center: Tensor  # broadcasts against shape, data units
     scale: Positive  # data units per network unit
     modes: Tensor | None = None  # (num_modes, *shape), data units: the means of an equal-weight mixture
     mode_std: Positive | None = None  # data units: the standard deviation of each component
     support_radius: Positive | None = None  # data units: farther than this from all data is off the support
     draw: Draw | None = None
+    flips: bool = False  # whether `sample` mirrors every training image left to right with probability 1/2
+    named: bool = False  # whether it is one of our named sets, so that what is shipped under its name is of these data
 
     def __post_init__(self) -> None:
         """TypeError for fields of another type, ValueError for points that are not finite or do not fit together."""
@@ -53,7 +57,14 @@ class Dataset:
                 f"held-out points of shape {tuple(self.held_out.shape[1:])}. Both must be (count, *shape) "
                 "with one shape."
             )
+        if self.flips and len(self.shape) != 3:
+            raise ValueError(
+                f"Dataset {self.name!r} has points of shape {self.shape} and flips. Only images (C, H, W) can be "
+                "mirrored: leave flips out."
+            )
         for part, points in (("training", self.train), ("held-out", self.held_out)):
+            if isinstance(points, Pixels):  # checked when it was made
+                continue
             if points.ndim < 2 or points.numel() == 0 or points.dtype != torch.float32:
                 raise ValueError(
                     f"Dataset {self.name!r} got {part} points of shape {tuple(points.shape)} and {points.dtype}. They "
@@ -64,6 +75,26 @@ class Dataset:
                     f"Dataset {self.name!r} holds {bad} {part} points with values that are NaN or infinite among "
                     f"{len(points)}. All values must be finite. Remove or repair these points."
                 )
+
+    @classmethod
+    def of_images(
+        cls,
+        name: str,
+        train: Tensor | ImageSource,
+        held_out: Tensor | ImageSource,
+        highest: float = WHITE,
+        flips: bool = False,
+        named: bool = False,
+    ) -> Dataset:
+        """A set of images (N, C, H, W), uint8 with values 0 ... ``highest``, which become -1 ... 1.
+
+        A tensor stays as it is, on its device; a source is read as it is drawn. ``flips``: training images are mirrored
+        left to right with probability 1/2 as they are drawn.
+
+        Raises ValueError for images of another type or rank, or of two shapes.
+        """
+        pools = Pixels(train, highest), Pixels(held_out, highest)
+        return cls(name, *pools, torch.tensor(highest / 2.0), highest / 2.0, flips=flips, named=named)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -88,9 +119,16 @@ class Dataset:
         return self.from_data(self.modes), self.mode_std / self.scale
 
     def sample(self, n: int, generator: torch.Generator | None = None, held_out: bool = False) -> Tensor:
-        """``n`` points (n, *shape) in network units, drawn with replacement on the data set's device."""
+        """``n`` points (n, *shape) in network units, drawn with replacement on the data set's device.
+
+        Of a set with ``flips``, each training image is mirrored with probability 1/2; held-out images never are.
+        """
         pool = self.held_out if held_out else self.train
-        return pool[torch.randint(len(pool), (n,), generator=generator, device=self.device)]
+        x = pool[torch.randint(len(pool), (n,), generator=generator, device=self.device)]
+        if held_out or not self.flips:
+            return x
+        mirrored = torch.rand(n, generator=generator, device=self.device) < 0.5
+        return torch.where(mirrored.reshape(-1, 1, 1, 1), x.flip(-1), x)
 
     def to_data(self, x: Array) -> Array:
         """Network units to data units; a tensor gives a tensor, a numpy array a numpy array."""

@@ -1,4 +1,4 @@
-"""A user's data as one checked numpy array: a ``.npz`` of points or images, or a folder of images."""
+"""A user's data, checked: a ``.npz`` or ``.npy`` of points or images, or a folder of images."""
 
 from __future__ import annotations
 
@@ -9,22 +9,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffusion_env.data.archives import read_npz
+from diffusion_env.data.pixels import ImageSource, MappedImages
 
 MIN_POINTS = 10
 CHANNEL_COUNTS = (1, 3, 4)
 
 
-def read_array(path: Path) -> NDArray[Any]:
-    """Float64 points (N, *shape) or uint8 images (N, C, H, W) from a ``.npz`` file or a folder of images.
+def read_array(path: Path) -> NDArray[Any] | ImageSource:
+    """Float64 points (N, *shape) or uint8 images (N, C, H, W) from a ``.npz`` or ``.npy`` file or a folder of images.
+
+    Images in a ``.npy`` file are mapped into memory, and those of a large folder are decoded as they are drawn.
 
     Raises:
         ValueError: the file cannot be read as data; the message says what was found and what is allowed.
     """
-    if not path.is_dir():
-        return check_array(read_npz(path), str(path))
-    from diffusion_env.data.pictures import read_folder  # Pillow is not needed for points
+    if path.is_dir():
+        from diffusion_env.data.pictures import read_folder  # Pillow is not needed for points
 
-    return check_array(read_folder(path), str(path))
+        images = read_folder(path)
+        return check_array(images, str(path)) if isinstance(images, np.ndarray) else images
+    if path.suffix != ".npy":
+        return check_array(read_npz(path), str(path))
+    array = check_array(open_npy(path), str(path))
+    return MappedImages(path, np.arange(len(array))) if array.dtype == np.uint8 else array
+
+
+def open_npy(path: Path) -> NDArray[Any]:
+    """The array of a ``.npy`` file, mapped into memory read-only; ValueError where it is none, or of objects."""
+    if not path.is_file():
+        raise ValueError(f"{path} is not a regular file, so it is not read. Write it with numpy.save(path, images).")
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        return array
+    except (ValueError, OSError, EOFError) as error:  # damaged, of objects, or fewer bytes than its shape promises
+        raise ValueError(
+            f"{path} cannot be mapped as a .npy array ({error}). Write it with numpy.save(path, images), uint8."
+        ) from error
 
 
 def check_array(array: NDArray[Any], source: str) -> NDArray[Any]:

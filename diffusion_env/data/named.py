@@ -1,8 +1,7 @@
-"""Data sets by name or path: generated 2-D sets, named image sets, and a user's own points or images."""
+"""Data sets by name, NAME:PATH or path: generated 2-D sets, named image sets, and a user's own points or images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,10 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from diffusion_env.data import distributions as toy
 from diffusion_env.data.dataset import HELD_OUT_BRANCH, TRAIN_BRANCH, Dataset, Draw, stream
 from diffusion_env.data.files import read_array
+from diffusion_env.data.image_sets import IMAGE_SETS
+from diffusion_env.data.pixels import ImageSource
+from diffusion_env.data.places import name_and_place
 
 TRAIN_POINTS = 1_000_000
 HELD_OUT_POINTS = 100_000
@@ -43,36 +46,17 @@ DATASETS: dict[str, GeneratedSet] = {
     "rings": GeneratedSet(toy.rings, (0.0, 0.0), 1.52793),
     "spirals": GeneratedSet(toy.spirals, (0.0, 0.0), 0.75060),
 }
-DIGITS = "digits"
-
-
-@dataclass(frozen=True)
-class ImageSet:
-    """A set of images that is read as a whole."""
-
-    read: Callable[[], NDArray[Any]]  # images (N, C, H, W), values 0 ... highest
-    highest: float  # the value that becomes 1 in network units; 0 becomes -1
-
-
-def read_digits() -> NDArray[Any]:
-    """scikit-learn's 1,797 handwritten digits, (1797, 1, 8, 8) float64, values 0 ... 16."""
-    from sklearn.datasets import load_digits
-
-    images: NDArray[Any] = load_digits().images[:, None]
-    return images
-
-
-IMAGE_SETS: dict[str, ImageSet] = {DIGITS: ImageSet(read_digits, 16.0)}
 DATASET_NAMES = (*DATASETS, *IMAGE_SETS)
 """Every name that `load_dataset` knows."""
 
 
 def load_dataset(dataset: str | Path | Dataset, seed: int = 0) -> Dataset:
-    """A data set by name, by path to a ``.npz`` file or a folder of images, or the one given, on the CPU.
+    """A data set by name, by path to a ``.npz`` or ``.npy`` file or a folder of images, or the one given, on the CPU.
 
     Args:
-        dataset: one of `DATASET_NAMES`, a path, or a ``Dataset``, which is returned as it is.
-        seed: fixes the pools of a generated set, or the 80/20 split of any other.
+        dataset: one of `DATASET_NAMES`; NAME:PATH, an image set of that name with its files at a place of your own; a
+            path; or a ``Dataset``, which is returned as it is.
+        seed: fixes the pools of a generated set, or the 80/20 split of a set without test images of its own.
 
     Raises:
         TypeError: what is neither a name, nor a path, nor a ``Dataset``.
@@ -88,20 +72,21 @@ def load_dataset(dataset: str | Path | Dataset, seed: int = 0) -> Dataset:
         )
     if str(dataset) in DATASETS:
         return _generate(str(dataset), seed)
-    if str(dataset) in IMAGE_SETS:
-        images = IMAGE_SETS[str(dataset)]
-        return _from_images(str(dataset), images.read(), images.highest, seed)
+    name, place = name_and_place(dataset)
+    if name in IMAGE_SETS:
+        return _named_images(name, place, seed)
     path = Path(dataset)
     if not str(dataset) or not _exists(path):
         raise ValueError(
             f"Dataset {str(dataset)!r} is neither a known name nor an existing path. Known names: "
             f"{', '.join(DATASET_NAMES)}. A path leads to a .npz file of points (N, D) or images "
-            "(N, C, H, W), or to a folder of images."
+            "(N, C, H, W), to a .npy file, or to a folder of images. NAME:PATH says where the files of a named image "
+            "set lie, such as cifar10:cifar-10-python.tar.gz."
         )
     array = read_array(path)
-    if array.dtype == np.uint8:
-        return _from_images(path.stem, array, 255.0, seed)
-    return _from_points(path.stem, array, seed)
+    if isinstance(array, np.ndarray) and array.dtype != np.uint8:
+        return _from_points(path.stem, array, seed)
+    return Dataset.of_images(path.stem, *_split_images(array, seed))
 
 
 def _exists(path: Path) -> bool:
@@ -129,14 +114,37 @@ def _generate(name: str, seed: int) -> Dataset:
         law.mode_std,
         law.support_radius,
         law.draw,
+        named=True,
     )
 
 
-def _from_images(name: str, images: NDArray[Any], highest: float, seed: int) -> Dataset:
-    """Images (N, C, H, W) with values 0..highest, mapped to [-1, 1]."""
-    half = highest / 2.0
-    train, held_out = (torch.as_tensor(part, dtype=torch.float32) for part in _split(images, seed))
-    return Dataset(name, train / half - 1.0, held_out / half - 1.0, torch.tensor(half), half)
+def _named_images(name: str, place: Path | None, seed: int) -> Dataset:
+    images = IMAGE_SETS[name]
+    place = images.found(name, place)
+    train, held_out = images.read(place)
+    if train.shape[1:] != images.shape:
+        raise ValueError(
+            f"{name} has images of shape {images.shape} (channels, height, width), and those at {place} have "
+            f"{train.shape[1:]}. Give the original files, or give the path without {name}: for a set of your own."
+        )
+    parts = _split_images(train, seed) if held_out is None else (_kept(train), _kept(held_out))
+    return Dataset.of_images(name, *parts, images.highest, images.flips, named=True)
+
+
+def _split_images(images: NDArray[Any] | ImageSource, seed: int) -> tuple[Tensor | ImageSource, Tensor | ImageSource]:
+    order, cut = _order(images.shape[0], seed)
+    train, held_out = (
+        _kept(images[rows] if isinstance(images, np.ndarray) else images.part(rows))
+        for rows in (order[:cut], order[cut:])
+    )
+    return train, held_out
+
+
+def _kept(images: NDArray[Any] | ImageSource) -> Tensor | ImageSource:
+    """Images in memory as a tensor (N, C, H, W) uint8."""
+    if not isinstance(images, np.ndarray):
+        return images
+    return torch.from_numpy(images if images.flags.writeable else images.copy())
 
 
 def _from_points(name: str, points: NDArray[np.float64], seed: int) -> Dataset:
@@ -156,6 +164,10 @@ def _from_points(name: str, points: NDArray[np.float64], seed: int) -> Dataset:
 
 
 def _split(array: NDArray[Any], seed: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    order = np.random.default_rng(seed).permutation(len(array))
-    cut = int(TRAIN_SHARE * len(array))
+    order, cut = _order(len(array), seed)
     return array[order[:cut]], array[order[cut:]]
+
+
+def _order(count: int, seed: int) -> tuple[NDArray[np.int64], int]:
+    """All rows in random order, and how many of them are for training."""
+    return np.random.default_rng(seed).permutation(count), int(TRAIN_SHARE * count)

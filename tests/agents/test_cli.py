@@ -106,7 +106,7 @@ def test_bad_input_is_one_paragraph(
 
 USAGE = {
     "": "subcommand",
-    "fly": "demo, pretrain, train, evaluate, sample",
+    "fly": "demo, data, pretrain, train, evaluate, sample",
     "sample": "--checkpoint",
     "train --seed x": "--seed",
     "train --algo papers": "'sft_pg'.*'sft_pg_paper'.*'pathwise'",

@@ -1,6 +1,7 @@
 """From keywords to a process: devices, spaces, render modes, the reference denoiser, and who owns the critic."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -15,9 +16,10 @@ from diffusion_env.assembly import (
     usable_device,
 )
 from diffusion_env.data.dataset import Dataset
+from diffusion_env.data.named import load_dataset
 from diffusion_env.denoisers.mixture import MixtureDenoiser
 from diffusion_env.vector_env import DDPMShortcutVectorEnv
-from tests.support import make_process
+from tests.support import make_process, small_network
 
 
 def test_devices() -> None:
@@ -46,8 +48,18 @@ def test_render_modes() -> None:
 def test_shipped_weights_are_only_for_the_set_they_were_trained_on(ring: Dataset, oracle: MixtureDenoiser) -> None:
     assert reference_denoiser(None, ring) is not None
     assert reference_denoiser(None, replace(ring, name="mine")) is None
-    assert reference_denoiser(None, replace(ring, draw=None)) is None  # a file that is called gaussians8.npz
+    assert reference_denoiser(None, replace(ring, named=False)) is None  # a file that is called gaussians8.npz
     assert reference_denoiser(oracle, ring) is oracle
+
+
+def test_weights_shipped_for_a_named_image_set_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    digits = load_dataset("digits")
+    path = small_network((1, 8, 8)).save(tmp_path / "digits")
+    monkeypatch.setattr("diffusion_env.assembly.shipped_weights", lambda name: path.with_stem(name))
+    found = reference_denoiser(None, digits)
+    assert found is not None and found.shape == (1, 8, 8)
+    assert reference_denoiser(None, replace(digits, named=False)) is None
+    assert reference_denoiser(None, replace(digits, name="other")) is None
 
 
 def test_an_environment_is_seeded_once_if_the_user_gives_no_seed(ring: Dataset) -> None:

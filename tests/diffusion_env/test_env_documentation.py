@@ -5,7 +5,7 @@ import inspect
 
 import diffusion_env.env as env_module
 from diffusion_env.critics import CRITICS
-from diffusion_env.data.named import DATASETS
+from diffusion_env.data.named import DATASET_NAMES
 from diffusion_env.env import DDPMShortcutEnv
 from diffusion_env.samplers.named import SAMPLERS
 from diffusion_env.vector_env import DDPMShortcutVectorEnv
@@ -45,5 +45,5 @@ class TestDocumentation:
     def test_every_name_is_listed(self) -> None:
         text = inspect.getdoc(DDPMShortcutEnv)
         assert text is not None
-        shown = [f'"{name}"' for name in (*DATASETS, *SAMPLERS, *CRITICS) if name != "frozen"]
+        shown = [f'"{name}"' for name in (*DATASET_NAMES, *SAMPLERS, *CRITICS) if name != "frozen"]
         assert [name for name in (*shown, '"frozen:PATH"') if name not in text] == []

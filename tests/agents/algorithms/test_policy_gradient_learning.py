@@ -42,7 +42,7 @@ def train(agent: SFTPG, iterations: int) -> SFTPG:
 
 def distance(agent: SFTPG, data: Dataset) -> float:
     samples = agent.sample(5_000, seed=99)
-    return sliced_wasserstein(samples, data.held_out, torch.Generator().manual_seed(0), 50)
+    return sliced_wasserstein(samples, data.held_out[:], torch.Generator().manual_seed(0), 50)
 
 
 def test_it_solves_the_task_and_stays_solved(learner: MakeAgent, gaussian: Dataset) -> None:

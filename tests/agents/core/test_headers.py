@@ -55,7 +55,8 @@ def test_sizes_that_the_file_does_not_bear_out_are_refused() -> None:
 def test_paths_are_read_only_if_they_are_given_too() -> None:
     task = {"dataset": "/data/points.npz", "denoiser": "moons", "critic": "energy", "num_steps": 3}
     assert named_paths(task) == {"dataset": "/data/points.npz"}
-    assert named_paths({"dataset": "moons"}) == named_paths(None) == {}
+    assert named_paths({"dataset": "moons"}) == named_paths(None) == named_paths({"dataset": "fashion_mnist"}) == {}
+    assert named_paths({"dataset": "cifar10:/data"}) == {"dataset": "cifar10:/data"}
     refuse_paths(task, {"dataset": "/data/points.npz"}, "file")
     with pytest.raises(CheckpointError, match=r"names dataset='/data/points.npz'.*trust_paths"):
         refuse_paths(task, {}, "file")

@@ -67,7 +67,7 @@ def test_objects_are_used_and_not_copied(make_agent: MakeAgent, gaussian: Datase
     critic = EnergyCritic((2,), width=16)
     agent = make_agent(critic=critic)
     assert agent.critic is critic and agent.pretrained is denoiser
-    assert torch.equal(agent.envs.dataset.train, gaussian.train)
+    assert torch.equal(agent.envs.dataset.train[:], gaussian.train[:])
 
 
 def test_no_seed_draws_one(make_agent: MakeAgent) -> None:
@@ -125,12 +125,12 @@ def test_what_the_user_passes_is_not_changed(
     task = {"dataset": gaussian, "denoiser": denoiser, "num_steps": 3, "critic": EnergyCritic((2,), width=16)}
     given, config = dict(task), small_config("sft_pg", std="learned", kl_coef=0.1)
     weights = {name: weight.clone() for name, weight in denoiser.state_dict().items()}
-    train = gaussian.train.clone()
+    train = gaussian.train[:].clone()
     SFTPG("DDPMShortcut-v0", config, 8, task, seed=0).learn(2 * 48)
     assert task == given and config == small_config("sft_pg", std="learned", kl_coef=0.1)
     assert not any(weight.requires_grad for weight in denoiser.parameters()) and not denoiser.training
     assert all(torch.equal(weight, weights[name]) for name, weight in denoiser.state_dict().items())
-    assert torch.equal(gaussian.train, train)
+    assert torch.equal(gaussian.train[:], train)
 
 
 def test_a_module_elsewhere_is_seen() -> None:
@@ -151,6 +151,6 @@ def test_on_an_accelerator_the_denoiser_is_copied(gaussian: Dataset, denoiser: E
     task = {"dataset": gaussian, "denoiser": denoiser, "num_steps": 3}
     agent = SFTPG(config=SMALL, num_envs=8, env_kwargs=task, seed=0, device="cuda").learn(48)
     assert all(weight.is_cuda for weight in agent.policy.parameters())
-    assert not any(weight.is_cuda for weight in denoiser.parameters()) and not gaussian.train.is_cuda
+    assert not any(weight.is_cuda for weight in denoiser.parameters()) and not gaussian.train[:].is_cuda
     with pytest.raises(ValueError, match="The critic 'energy' is on cpu, but the agent is on cuda"):
         SFTPG(config=SMALL, num_envs=8, env_kwargs={**task, "critic": EnergyCritic((2,))}, device="cuda")

@@ -2,18 +2,22 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from agents.algorithms.config import PolicyGradientConfig
 from agents.algorithms.policy_gradient import SFTPG
-from agents.core.persistence import agent_header, agent_state, versions
+from agents.core.persistence import DIGEST_VALUES, agent_header, agent_state, data_digest, versions
 from diffusion_env.checkpoints import CheckpointError, Header, load_checkpoint, save_object
 from diffusion_env.critics import make_critic
+from diffusion_env.data.dataset import Dataset
+from diffusion_env.data.pixels import MappedImages
 
 MakeAgent = Callable[..., SFTPG]
 Keywords = dict[str, object]
@@ -169,3 +173,27 @@ def test_a_folder_that_cannot_be_written_leaves_the_agent_alone(agent: SFTPG, tm
     with pytest.raises(CheckpointError, match="could not be written"):
         agent.save(tmp_path / "file" / "agent")
     assert agent.sample(3).shape == (3, 2)
+
+
+@dataclass(frozen=True, eq=False)
+class CountedImages(MappedImages):
+    """Remembers what was read."""
+
+    seen: list[int] = field(default_factory=list)
+
+    def read(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        self.seen.extend(rows.tolist())
+        return super().read(rows)
+
+
+def test_the_digest_of_large_images_reads_a_few_of_them(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (60, 3, 128, 256), dtype=np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    stored = CountedImages(tmp_path / "images.npy", np.arange(60))
+    found = data_digest(Dataset.of_images("mine", stored, stored))
+    assert 0 < len(stored.seen) * images[0].size <= DIGEST_VALUES
+    same = torch.from_numpy(images.copy())
+    assert data_digest(Dataset.of_images("mine", same, same)) == found
+    images[stored.seen[-1], 0, 0, 0] ^= 1
+    other = torch.from_numpy(images)
+    assert data_digest(Dataset.of_images("mine", other, other)) != found

@@ -20,6 +20,7 @@ def test_its_name_is_the_data_set_and_the_number_of_steps(gaussian: Dataset) -> 
     names = [Task().name, Task("moons", 2).name, Task("deep/points.v1.npz", 5).name, Task(gaussian, 1).name]
     assert names == ["swiss_roll_k10", "moons_k2", "points.v1_k5", "gaussian_k1"]
     assert Task(Path("deep/points.npz"), 3).name == "points_k3"
+    assert Task("cifar10:deep/cifar-10-python.tar.gz", 10).name == "cifar10_k10"
 
 
 def test_the_environment_is_made_of_it(small_kwargs: dict[str, Any]) -> None:

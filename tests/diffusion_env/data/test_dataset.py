@@ -54,7 +54,7 @@ def test_a_data_set_passes_through_and_moves_and_pickles(generated):
     data = generated["gaussians8"]
     assert load_dataset(data) is data
     moved = data.to("cpu")
-    assert moved.train.equal(data.train) and moved.draw is data.draw and moved.device.type == "cpu"
+    assert moved.train[:].equal(data.train[:]) and moved.draw is data.draw and moved.device.type == "cpu"
     copy = pickle.loads(pickle.dumps(data))
     assert copy.fresh(10, seed=0).equal(data.fresh(10, seed=0))
 
@@ -95,3 +95,44 @@ def test_points_that_are_not_finite_are_refused(part: str) -> None:
 def test_fields_of_another_type_are_refused_by_name(change: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error, match="Dataset"):
         replace(Dataset("own", torch.zeros(5, 2), torch.zeros(5, 2), torch.zeros(2), 1.0), **change)
+
+
+IMAGES = torch.arange(20 * 3 * 2 * 4, dtype=torch.uint8).reshape(20, 3, 2, 4)
+
+
+def test_images_become_network_units_and_back() -> None:
+    data = Dataset.of_images("mine", IMAGES[:15], IMAGES[15:])
+    assert data.shape == (3, 2, 4) and not data.flips and not data.named
+    assert data.to_data(data.train[:]).allclose(IMAGES[:15].float(), atol=1e-4)
+    assert data.from_data(IMAGES[15:].float()).allclose(data.held_out[:], atol=1e-6)
+    assert rows(data.to_data(data.sample(50)).round()) <= rows(IMAGES[:15].float())
+    assert rows(data.fresh(5, seed=0).round()) == rows(IMAGES[15:].float())
+
+
+def test_training_images_are_mirrored_half_of_the_time() -> None:
+    plain = Dataset.of_images("mine", IMAGES[:15], IMAGES[15:])
+    flipped = replace(plain, flips=True)
+    pools = [rows(plain.train[:]), rows(plain.train[:].flip(-1))]
+    drawn = [rows(one) for one in flipped.sample(400, torch.Generator().manual_seed(0)).split(1)]
+    straight = sum(one <= pools[0] for one in drawn)
+    assert all(one <= pools[0] | pools[1] for one in drawn) and 150 < straight < 250
+    assert rows(flipped.sample(50, held_out=True)) <= rows(flipped.held_out[:])  # measured as they are
+    again = [flipped.sample(9, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
+    assert again[0].equal(again[1]) and not again[0].equal(again[2])
+
+
+def test_without_flips_the_generator_is_used_as_before() -> None:
+    generators = [torch.Generator().manual_seed(0) for _ in range(2)]
+    Dataset.of_images("mine", IMAGES, IMAGES).sample(7, generators[0])
+    torch.randint(20, (7,), generator=generators[1])
+    assert generators[0].get_state().equal(generators[1].get_state())
+
+
+def test_points_cannot_be_mirrored() -> None:
+    with pytest.raises(ValueError, match=r"'own' has points of shape \(2,\) and flips"):
+        Dataset("own", torch.zeros(5, 2), torch.zeros(5, 2), torch.zeros(2), 1.0, flips=True)
+
+
+def test_parts_of_another_resolution_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"shape \(3, 2, 4\) and held-out points of shape \(3, 2, 3\)"):
+        Dataset.of_images("mine", IMAGES, IMAGES[..., 1:])

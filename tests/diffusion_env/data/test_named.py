@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from diffusion_env.data.named import DATASET_NAMES, DATASETS, IMAGE_SETS, ImageSet, load_dataset
+from diffusion_env.data.image_sets import IMAGE_SETS, ImageSet
+from diffusion_env.data.named import DATASET_NAMES, DATASETS, load_dataset
 from diffusion_env.evaluation.metrics import sliced_wasserstein
 from tests.support import rows
 
@@ -38,17 +39,18 @@ def test_train_held_out_and_fresh_points_follow_one_law(generated, name):
 
 def test_seed_fixes_the_pools():
     a, b, other = (load_dataset("moons", seed=seed) for seed in (1, 1, 2))
-    assert a.train.equal(b.train) and a.held_out.equal(b.held_out)
-    assert not a.train.equal(other.train) and not rows(a.train[:10_000]) & rows(other.train)
+    assert a.train[:].equal(b.train[:]) and a.held_out[:].equal(b.held_out[:])
+    assert not a.train[:].equal(other.train[:]) and not rows(a.train[:10_000]) & rows(other.train[:])
     assert a.fresh(100, seed=5).equal(other.fresh(100, seed=5))
     assert not a.fresh(100, seed=5).equal(a.fresh(100, seed=6))
 
 
 def test_a_new_image_set_is_a_line_in_the_table(monkeypatch):
-    values = np.arange(10 * 3 * 4 * 4).reshape(10, 3, 4, 4) % 6
-    monkeypatch.setitem(IMAGE_SETS, "tiles", ImageSet(lambda: values, 5.0))
+    values = (np.arange(10 * 3 * 4 * 4).reshape(10, 3, 4, 4) % 6).astype(np.uint8)
+    tiles = ImageSet(lambda place: (values, None), (3, 4, 4), (8, 2), highest=5.0, installed=True)
+    monkeypatch.setitem(IMAGE_SETS, "tiles", tiles)
     data = load_dataset("tiles", seed=1)
-    both = torch.cat([data.train, data.held_out])
+    both = torch.cat([data.train[:], data.held_out[:]])
     assert data.name == "tiles" and data.shape == (3, 4, 4) and len(data.train) == 8
     assert float(both.min()) == -1.0 and float(both.max()) == 1.0
     assert rows(data.to_data(both).round()) == rows(torch.tensor(values).float())

@@ -5,17 +5,20 @@ import zlib
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from diffusion_env.data import pictures
-from diffusion_env.data.pictures import read_folder
+from diffusion_env.data.named import load_dataset
+from diffusion_env.data.pictures import Crop, ImageFiles, image_files, read_folder, read_image, read_images
+from tests.support import rows
 
 GREY = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
 
 
 def read_one(folder, image: Image.Image, name: str = "a.png", **options) -> np.ndarray:
     image.save(folder / name, **options)
-    return read_folder(folder)[0]
+    return read_images(image_files(folder))[0]
 
 
 def test_16_bits_are_scaled_to_8(tmp_path):
@@ -97,3 +100,48 @@ def test_a_named_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.png")
     with pytest.raises(ValueError, match=r"a\.png is not a regular file"):
         read_folder(tmp_path)
+
+
+def write_mixed(folder, count: int = 12) -> None:
+    """Grey, colour and see-through images of one size."""
+    for index in range(count):
+        Image.fromarray(GREY + index).convert(("L", "RGB", "LA", "RGBA")[index % 4]).save(folder / f"{index:02}.png")
+
+
+def test_a_large_folder_is_read_as_it_is_drawn(tmp_path, monkeypatch):
+    write_mixed(tmp_path)
+    whole = read_folder(tmp_path)
+    assert isinstance(whole, np.ndarray)
+    monkeypatch.setattr(pictures, "MAX_IN_MEMORY", 100)
+    files = read_folder(tmp_path)
+    assert isinstance(files, ImageFiles) and files.shape == whole.shape == (12, 3, 8, 8)
+    assert np.array_equal(files.read(np.array([5, 0, 5])), whole[[5, 0, 5]])
+    assert np.array_equal(files.part(np.array([7, 3])).read(np.array([1])), whole[[3]])
+    data = load_dataset(tmp_path)
+    assert rows(data.to_data(data.sample(40)).round()) <= rows(torch.tensor(whole).float())
+
+
+def test_a_large_folder_is_checked_when_it_is_opened_and_when_it_is_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "MAX_IN_MEMORY", 100)
+    write_mixed(tmp_path)
+    data = load_dataset(tmp_path)
+    Image.fromarray(GREY[:4]).save(tmp_path / "03.png")
+    with pytest.raises(ValueError, match=r"03\.png has the shape \(3, 4, 8\) and not \(3, 8, 8\)"):
+        data.sample(200)
+    with pytest.raises(ValueError, match=r"00\.png is 8 x 8 but 03\.png is 4 x 8"):
+        load_dataset(tmp_path)
+    (tmp_path / "03.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"03\.png cannot be read as an image"):
+        data.sample(200)
+    with pytest.raises(ValueError, match=r"03\.png cannot be read as an image"):
+        load_dataset(tmp_path)
+
+
+def test_a_crop_is_cut_and_resized(tmp_path):
+    Image.fromarray(GREY).save(tmp_path / "a.png")
+    crop = Crop((8, 8), (2, 4, 6, 8), 4)
+    assert np.array_equal(read_image(tmp_path / "a.png", crop), np.stack([GREY[4:8, 2:6]] * 3))
+    means = read_image(tmp_path / "a.png", Crop((8, 8), (0, 0, 8, 8), 1))
+    assert np.abs(means.astype(float) - GREY.mean()).max() < 16  # antialiased: far from a single pixel
+    with pytest.raises(ValueError, match=r"a\.png has 8 x 8 pixels, and these images have 9 x 8"):
+        read_image(tmp_path / "a.png", Crop((9, 8), (0, 0, 8, 8), 4))
