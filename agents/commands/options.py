@@ -28,6 +28,8 @@ def _sft_pg() -> PolicyGradientConfig:
     config = preset("sft_pg")
     assert isinstance(config, PolicyGradientConfig)
     return config
+
+
 ALGO_HELP = (
     f"A named algorithm: {', '.join(PRESETS)}; ppo, a2c, trpo, sac or td3 of stable-baselines3; untouched; or your "
     "own, FILE:NAME of a class or function."

@@ -41,7 +41,7 @@ def test_a_restored_sampler_samples_as_it_did(algo: str, tmp_path: Path) -> None
 def test_the_step_table_is_the_one_that_is_walked() -> None:
     table = step_table(made("ddpo"))
     assert set(table) == {"x_coef", "eps_coef", "std", "time"} and table["std"].shape == (2,)
-    wider = step_table(made("ddpo", min_std=0.9))
+    wider = step_table(made("ddpo", min_std=0.9, deployed_std="training"))
     assert float(wider["std"].min()) > float(table["std"].min())
 
 
@@ -57,7 +57,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"was trained with .*'seed': 0.* and the run has .*'seed': 1"):
         restore_sampler(path, made("ddpo"), {**SETTINGS, "seed": 1})
     with pytest.raises(CheckpointError, match="walks another step table"):
-        restore_sampler(path, made("ddpo", min_std=0.9), SETTINGS)
+        restore_sampler(path, made("ddpo", min_std=0.9, deployed_std="training"), SETTINGS)
     with pytest.raises(CheckpointError, match="is no sampler of untouched"):
         restore_sampler(path, find("untouched").make(TASK, 0), SETTINGS)
     with pytest.raises(CheckpointError, match="no checkpoint at"):
