@@ -18,12 +18,12 @@ def test_every_run_has_the_same_number_of_trajectories() -> None:
 
 
 def test_an_ablation_changes_one_part_and_no_task_of_it_is_claimed() -> None:
-    config = preset("sft_pg")
+    config = preset("sft_pg_every_k")
     for entry in ABLATION.entries[1:]:
-        changed = preset("sft_pg", **entry.changes_at(3))
+        changed = preset("sft_pg_every_k", **entry.changes_at(3))
         assert changed != config, entry.name
     same = {(t.dataset, t.num_steps) for t in ABLATION.tasks} & {(t.dataset, t.num_steps) for t in DEFAULTS.tasks}
     assert {k for _, k in same} == {1}  # there is no other K beside it
     assert not {t.dataset for t in ABLATION.tasks} & set(UNTUNED_SETS)
-    one = preset("sft_pg", **next(e for e in ABLATION.entries if e.name == "one_step_size").changes_at(1))
-    assert one.at_steps(1)[1] == one.at_steps(8)[1] == PRESETS["sft_pg"].config.at_steps(10)[1]
+    one = preset("sft_pg_every_k", **next(e for e in ABLATION.entries if e.name == "one_step_size").changes_at(1))
+    assert one.at_steps(1)[1] == one.at_steps(8)[1] == PRESETS["sft_pg_every_k"].config.at_steps(10)[1]
