@@ -72,7 +72,9 @@ def small_config() -> Callable[..., AgentConfig]:
 
     def small(algo: str, **changes: Any) -> AgentConfig:
         sizes: dict[str, Any] = {"n_critic": 2, "value_width": 16, "value_depth": 1}
+        sizes |= {"n_critic_exponent": 0.0, "learning_rate_exponent": 0.0}
         sizes |= {"group_size": 4} if algo == "grpo" else {}
+        sizes |= {"ema_width": None} if "ema_decay" in changes else {}
         return preset(algo, **sizes | changes)
 
     return small

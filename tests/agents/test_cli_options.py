@@ -123,9 +123,9 @@ def test_an_algorithm_is_its_preset_and_one_option_changes_that_alone(algo: str)
         options = parse(["train", *form])
         assert isinstance(options, Train)
         assert (options.algo, options.algorithm) == (algo, PRESETS[algo].config)
-    options = parse(["train", "--ema-decay", "0.25", "--algo", algo, "--max-grad-norm", "None"])
+    options = parse(["train", "--kl-coef", "0.25", "--algo", algo, "--max-grad-norm", "None"])
     assert isinstance(options, Train)
-    assert options.algorithm == preset(algo, ema_decay=0.25, max_grad_norm=None)
+    assert options.algorithm == preset(algo, kl_coef=0.25, max_grad_norm=None)
 
 
 def help_of(words: str, capsys: pytest.CaptureFixture[str]) -> str:
