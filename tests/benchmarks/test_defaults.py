@@ -38,7 +38,7 @@ def test_the_report_has_a_line_per_task_and_says_what_is_missed(
     trial: dict[str, list[Any]], config: defaults.DefaultsConfig
 ) -> None:
     text = (config.results / "defaults_x0.0005.md").read_text()
-    assert "8 of 800 runs are there" in text.replace("\n", " ")
+    assert "8 of 600 runs are there" in text.replace("\n", " ")
     assert "| `sft_pg_every_k` | 1 | moons | 1 |" in text and "| `pathwise_every_k` | 4 | gaussians8 | 1 |" in text
     assert "**missed**" in text  # two hundred trajectories reach nothing
 
