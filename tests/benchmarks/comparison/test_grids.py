@@ -141,9 +141,10 @@ def test_importing_the_grids_reads_no_result():
 def test_the_committed_results_are_the_runs_of_the_grids(folder, grids, plan):
     record = load(folder, grids)  # refuses a run that no grid has
     for grid in grids:
-        without = {run.entry.name for run in grid.runs() if run not in record.runs_of(grid)}
+        there = record.runs_of(grid)
+        without = {run.entry.name for run in grid.runs() if run not in there}
         assert without <= UNFINISHED and not without & set(REFERENCES)
-        for run, result in record.runs_of(grid).items():
+        for run, result in there.items():
             wanted = runner.settings(run, plan(grid))
             sizes = {**FIRST_EDITION_LACKS, **result["settings"]["protocol"]}
             protocol = {name: x for name, x in sizes.items() if name not in FIRST_EDITION_ALONE}
