@@ -134,8 +134,8 @@ class DDPMShortcutEnv(ProcessViews, gym.Env[Observation, Any]):
 
     - `dataset` = "swiss_roll": a name ("swiss_roll", "moons", "gaussians8", "gaussians25", "checkerboard", "pinwheel",
       "rings", "spirals", "digits", "fashion_mnist", "fashion_mnist_16", "cifar10", "celeba"), NAME:PATH that says where
-      the files of such an image set lie ("cifar10:cifar-10-python.tar.gz"), a path to a `.npz` or `.npy` file of points (N, D) or of
-      uint8 images (N, C, H, W), to a folder of images, or a `Dataset`.
+      the files of such an image set lie ("cifar10:cifar-10-python.tar.gz"), a path to a `.npz` or `.npy` file of points
+      (N, D) or of uint8 images (N, C, H, W), to a folder of images, or a `Dataset`.
     - `num_steps` = 10: K >= 1.
     - `sampler` = "ddpm": "ddpm", "ddim", "fastdpm", "fastdpm_step", "published_toy", or a `StepTable` of K rows.
     - `action_mode` = "step": "step" or "residual".

@@ -239,12 +239,9 @@ class DenoisingProcess:
     def _data_batch_size(self) -> int:
         return max(self.num_envs, CRITIC_BATCH)
 
-    def update_critic(
-        self, fake: Tensor, penalty: Penalty | None = None, num_data: int | None = None
-    ) -> dict[str, float]:
-        """One critic step on samples ``fake`` (M, *shape) against a fresh `data_batch` of ``num_data`` points; returns
-        the critic's metrics."""
-        metrics = self.critic.update(self.data_batch(num_data), fake, penalty)
+    def update_critic(self, fake: Tensor, penalty: Penalty | None = None, size: int | None = None) -> dict[str, float]:
+        """One critic step on samples ``fake`` (M, *shape) against a `data_batch` of ``size`` points; its metrics."""
+        metrics = self.critic.update(self.data_batch(size), fake, penalty)
         self.critic_metrics = checked_metrics(self.critic, metrics)
         return self.critic_metrics
 

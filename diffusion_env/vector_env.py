@@ -213,13 +213,10 @@ class DDPMShortcutVectorEnv(ProcessViews, VectorEnv[Any, Any, Any]):
         """A fresh batch of training data (max(n, 128), *shape), network units, drawn from the shared generator."""
         return self.process.data_batch()
 
-    def update_critic(
-        self, fake: Tensor, penalty: Penalty | None = None, num_data: int | None = None
-    ) -> dict[str, float]:
-        """One critic step on samples ``fake`` (M, *shape), network units, for agents that train it themselves.
-
-        ``num_data``: points of the data batch beside them; None for max(n, 128)."""
-        return self.process.update_critic(fake, penalty, num_data)
+    def update_critic(self, fake: Tensor, penalty: Penalty | None = None, size: int | None = None) -> dict[str, float]:
+        """One critic step on samples ``fake`` (M, *shape), network units, for agents that train it themselves, beside
+        ``size`` points of data; None for max(n, 128)."""
+        return self.process.update_critic(fake, penalty, size)
 
     def state_dict(self) -> dict[str, Any]:
         """Copies of all that `load_state_dict` needs to continue a run bit for bit, except ``critic.state_dict()``."""
