@@ -241,8 +241,7 @@ class DenoisingProcess:
 
     def update_critic(self, fake: Tensor, penalty: Penalty | None = None, size: int | None = None) -> dict[str, float]:
         """One critic step on samples ``fake`` (M, *shape) against a `data_batch` of ``size`` points; its metrics."""
-        metrics = self.critic.update(self.data_batch(size), fake, penalty)
-        self.critic_metrics = checked_metrics(self.critic, metrics)
+        self.critic_metrics = checked_metrics(self.critic, self.critic.update(self.data_batch(size), fake, penalty))
         return self.critic_metrics
 
     def state_dict(self) -> dict[str, Any]:
