@@ -86,7 +86,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "figures stranger",
         "report",
     ),
-    "benchmarks.speed": ("official", "native sb3", "__main__"),
+    "benchmarks.speed": ("iteration official", "native sb3", "__main__"),
 }
 """The rooms of a folder from the ground up; those of one floor, separated by a space, know nothing of each other."""
 ABOVE = {
