@@ -539,8 +539,7 @@ class IPMAgent:
     def on_step(self, ended: bool, reward: Tensor) -> bool:
         """After each step of the environments, whose episodes all ``ended`` or none; reward (B,); False to stop."""
         self.num_timesteps += self.num_envs
-        self.callbacks.update_locals(learning.step_locals(ended, reward, self.policy.table.num_steps))
-        return self.ranks.agree(self.callbacks.on_step())
+        return self.ranks.agree(learning.told(self.callbacks, ended, reward, self.policy.table.num_steps))
 
     def restart(self) -> None:
         """Begin new episodes if a rollout was interrupted."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -49,16 +50,16 @@ def refuse_non_finite(iteration: int, ranks: Ranks = ALONE, **values: Tensor) ->
 
     Looks at the device once.
     """
-    finite = torch.stack([value.isfinite().all() for value in values.values()])
-    here = bool(finite.all())
-    if ranks.agree(here):
+    # The sum is the fastest test, but finite values can overflow it: only then each one is looked at.
+    sums = zip(values.items(), torch.stack([value.sum() for value in values.values()]).tolist(), strict=True)
+    bad = {name: value for (name, value), total in sums if not (math.isfinite(total) or value.isfinite().all())}
+    if ranks.agree(not bad):
         return
-    if here:
+    if not bad:
         raise FloatingPointError(f"A value became infinite or NaN on another rank in iteration {iteration}; see there.")
-    name = list(values)[finite.tolist().index(False)]
-    bad = values[name][~values[name].isfinite()]
+    name, value = next(iter(bad.items()))
     raise FloatingPointError(
-        f"{name} became {bad[0].item()} in iteration {iteration}. Lower the learning rates or clip the gradient "
+        f"{name} became {value[~value.isfinite()][0].item()} in iteration {iteration}. Lower the learning rates or clip the gradient "
         "(max_grad_norm)."
     )
 
@@ -80,7 +81,9 @@ def descend(
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     loss.backward(inputs=weights)  # a loss that runs through critic and value leaves no gradient there
     ranks.reduce_gradients(weights)
-    norm = nn.utils.clip_grad_norm_(weights, float("inf") if max_grad_norm is None else max_grad_norm)
+    norm = nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
+    if max_grad_norm is not None:
+        nn.utils.clip_grads_with_norm_(weights, max_grad_norm, norm)
     refuse_non_finite(iteration, ranks, **{f"{name}_loss": loss.detach(), f"{name}_grad_norm": norm})
     optimizer.step()
     return norm
