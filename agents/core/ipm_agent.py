@@ -179,11 +179,12 @@ class IPMAgent:
         """
         self.set_learning_rates()
         buffer: list[Trajectories] = []  # emptied at every iteration
-        for _ in range(self.n_critic):
-            newest = self.rollout()  # B trajectories of the sampler, x[0] ~ N(0, I), x[k+1] ~ p_theta(. | x[k])
-            for part in newest.parts():  # of about 128 trajectories, so that f takes as many steps whatever B is
-                critic_metrics, value_metrics = self.teach(part)  # f: up on data, down on x_0; V(x[k], k): to f(x_0)
-            buffer.append(newest)
+        with self.behaviour.levels.unchanged():  # theta moves below alone
+            for _ in range(self.n_critic):
+                newest = self.rollout()  # B trajectories of the sampler, x[0] ~ N(0, I), x[k+1] ~ p_theta(. | x[k])
+                for part in newest.parts():  # of about 128 trajectories, so that f takes as many steps whatever B is
+                    critic_metrics, value_metrics = self.teach(part)  # f: up on data, down on x_0; V: to f(x_0)
+                buffer.append(newest)
         self.newest, batch = newest, concatenated(buffer)
         advantage, policy_metrics = self.advantages(batch), Metrics()  # A[k] = f(x_0) - V(x[k], k), f and V of now
         for step in range(self.config.n_generator):

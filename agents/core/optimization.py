@@ -59,8 +59,8 @@ def refuse_non_finite(iteration: int, ranks: Ranks = ALONE, **values: Tensor) ->
         raise FloatingPointError(f"A value became infinite or NaN on another rank in iteration {iteration}; see there.")
     name, value = next(iter(bad.items()))
     raise FloatingPointError(
-        f"{name} became {value[~value.isfinite()][0].item()} in iteration {iteration}. Lower the learning rates or clip the gradient "
-        "(max_grad_norm)."
+        f"{name} became {value[~value.isfinite()][0].item()} in iteration {iteration}. Lower the learning rates or "
+        "clip the gradient (max_grad_norm)."
     )
 
 

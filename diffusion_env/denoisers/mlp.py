@@ -17,17 +17,19 @@ from torch import Tensor
 from diffusion_env.denoisers.base import NetworkDenoiser
 from diffusion_env.denoisers.features import LevelFeatures
 from diffusion_env.networks.bodies import make_conditioned_body
+from diffusion_env.networks.layers import Scales
 from diffusion_env.samplers.denoiser import PathAt, unit_columns
 from diffusion_env.samplers.predictions import to_epsilon
 from diffusion_env.samplers.schedules import NoiseSchedule
 
 
 class Level(NamedTuple):
-    """What `EpsMLP` knows of training levels of any shape (*c,): no weight that learns has a part in it."""
+    """What `EpsMLP` knows of training levels of any shape (*c,); no weight has a part in it but in ``scales``."""
 
     features: Tensor  # (*c, LevelFeatures.dim)
     alpha: Tensor  # (*c, 1)
     sigma: Tensor  # (*c, 1)
+    scales: Scales | None = None  # of each hidden layer, (*c, width); None where they are not computed yet
 
 
 class EpsMLP(NetworkDenoiser):
@@ -67,10 +69,14 @@ class EpsMLP(NetworkDenoiser):
         alpha, sigma = unit_columns(log_snr if k is None else log_snr[k])
         return Level(self.features(log_snr), alpha.unsqueeze(-1), sigma.unsqueeze(-1))
 
+    def embedded(self, level: Level) -> Level:
+        """``level`` with what the weights of now make of it."""
+        return level._replace(scales=self.net.embed(level.features))
+
     def at_level(self, x: Tensor, level: Level, k: Tensor | None = None) -> Tensor:
         """eps (*batch, *shape) of ``x`` (*batch, *shape) at ``level``, which `level` gave for the same ``k``."""
         flat = x.flatten(-len(self.shape))
-        output = self.net(flat, level.features, k)
+        output = self.net(flat, level.features, k, level.scales)
         return to_epsilon(self.output, output, flat, level.alpha, level.sigma).view_as(x)
 
     def at_steps(self, x: Tensor, times: Tensor, k: Tensor) -> Tensor:
