@@ -55,7 +55,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     ),
     "agents": ("core", "algorithms", "runs", "sb3", "zoo", "tuning", "commands", "cli"),
     "agents.core": (
-        "task spaces config logs ranks sanity shapes value headers",
+        "task spaces config compilation logs ranks sanity shapes value headers",
         "policy",
         "advantages losses optimization rollout",
         "diagnostics learning persistence",

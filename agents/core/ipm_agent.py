@@ -23,15 +23,16 @@ from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.logger import Logger
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from agents.core import learning, persistence
+from agents.core.compilation import compile_forward
 from agents.core.config import AgentConfig, checked_config
 from agents.core.diagnostics import critic_diagnostics, exploration, kl_to_pretrained, weights_without_gradient
 from agents.core.learning import MaybeCallback, StopTraining
 from agents.core.logs import log_state
 from agents.core.losses import Loss, Metrics, value_loss
-from agents.core.optimization import decayed, descend, power_average, refuse_non_finite, set_learning_rate
+from agents.core.optimization import averaging, decayed, descend, refuse_non_finite, set_learning_rate
 from agents.core.policy import DenoisingPolicy, all_steps
 from agents.core.ranks import Ranks
 from agents.core.rollout import Trajectories, collect, concatenated, make_envs, required_denoiser
@@ -142,8 +143,7 @@ class IPMAgent:
         self.policy.requires_grad_(True)
         self.reference = policy(self.pretrained)  # the pretrained sampler, with the same std
         self.check()
-        averaged = get_ema_multi_avg_fn(c.ema_decay) if c.ema_width is None else power_average(c.ema_width)
-        self.average = AveragedModel(self.policy, multi_avg_fn=averaged)
+        self.average = AveragedModel(self.policy, multi_avg_fn=averaging(c.ema_decay, c.ema_width))
         value = partial(ValueNet, width=c.value_width, depth=c.value_depth, generator=generator, body=c.value_body)
         self.value = value(self.dataset.shape, table.num_steps).to(self.device)
         groups: list[dict[str, Any]] = [{"params": list(self.policy.net.parameters())}]
@@ -156,6 +156,8 @@ class IPMAgent:
         self.policy_optimizer = adam(groups, lr=self.learning_rate)
         self.value_optimizer = adam(self.value.parameters(), lr=c.value_learning_rate)
         self.steps = all_steps(table.num_steps, self.device)  # (K, 1)
+        if c.compile:
+            compile_forward(self.policy.net, self.value, self.critic)
 
     def check(self) -> None:
         """ValueError where this configuration cannot run here: densities are needed, and a step has std 0."""

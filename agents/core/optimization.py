@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from agents.core.ranks import ALONE, Ranks
 
@@ -17,6 +18,11 @@ Weights = tuple[Tensor, ...] | list[Tensor]
 def decayed(base: float, schedule: str, progress_remaining: float) -> float:
     """The step size now: ``base``, or ``base`` times what remains of the run."""
     return base * progress_remaining if schedule == "linear" else base
+
+
+def averaging(decay: float, width: float | None) -> Callable[[Weights, Weights, Tensor | int], None]:
+    """The `multi_avg_fn` of `AveragedModel`: with ``decay`` per step, or `power_average` where a ``width`` is given."""
+    return get_ema_multi_avg_fn(decay) if width is None else power_average(width)
 
 
 def power_average(width: float) -> Callable[[Weights, Weights, Tensor | int], None]:

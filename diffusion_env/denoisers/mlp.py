@@ -12,7 +12,7 @@ import math
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffusion_env.denoisers.base import NetworkDenoiser
 from diffusion_env.denoisers.features import LevelFeatures
@@ -62,6 +62,11 @@ class EpsMLP(NetworkDenoiser):
     def forward(self, x: Tensor, time: Tensor, k: Tensor | None = None) -> Tensor:
         """eps (*batch, *shape); see `Denoiser`. With ``k``, as `at_steps`."""
         return self.at_level(x, self.level(time, k), k)
+
+    @property
+    def compiled_part(self) -> nn.Module:
+        """What torch.compile is asked to compile: all that has weights."""
+        return self.net
 
     def level(self, time: Tensor, k: Tensor | None = None) -> Level:
         """What is known of the levels ``time`` (*c,); alpha and sigma of those at ``k`` alone."""
