@@ -5,13 +5,15 @@ from __future__ import annotations
 from torch import nn
 
 
-def compile_forward(*networks: nn.Module) -> None:
-    """Compile the forward pass of ``networks``, and so the backward pass, at the first call with each kind of shape.
+def compile_forward(*networks: nn.Module, wanted: bool = True) -> None:
+    """Where ``wanted``, compile the forward pass of ``networks``, and so the backward pass.
+
+    It is done at the first call with each kind of shape.
 
     A network with an attribute ``compiled_part`` has that module compiled in its place; with None there, nothing.
     Results are equal up to rounding, not to the bit.
     """
     for network in networks:
         part = getattr(network, "compiled_part", network)
-        if part is not None:
+        if wanted and part is not None:
             part.compile()

@@ -32,7 +32,7 @@ from agents.core.diagnostics import critic_diagnostics, exploration, kl_to_pretr
 from agents.core.learning import MaybeCallback, StopTraining
 from agents.core.logs import log_state
 from agents.core.losses import Loss, Metrics, value_loss
-from agents.core.optimization import averaging, decayed, descend, refuse_non_finite, set_learning_rate
+from agents.core.optimization import LaterChecks, averaging, decayed, descend, refuse_non_finite, set_learning_rate
 from agents.core.policy import DenoisingPolicy, all_steps
 from agents.core.ranks import Ranks
 from agents.core.rollout import Trajectories, collect, concatenated, make_envs, required_denoiser
@@ -105,7 +105,7 @@ class IPMAgent:
         self.env_kwargs = dict(env_kwargs or {})
         self.seed = int.from_bytes(os.urandom(4), "little") >> 1 if seed is None else seed
         self.tensorboard_log = tensorboard_log
-        self.ranks = Ranks.from_environment()
+        self.ranks, self.later = Ranks.from_environment(), None if self.device.type == "cpu" else LaterChecks()
         if self.ranks.size > 1 and self.critic_learns:
             raise ValueError(
                 f"There are {self.ranks.size} ranks, and each would train a critic of its own. Train with a fixed "
@@ -133,10 +133,8 @@ class IPMAgent:
         self.build(stream(self.seed, "weights"))
 
     def build(self, generator: torch.Generator) -> None:
-        """The sampler (a copy of the pretrained network), its average, V, and their optimizers.
-
-        ``generator``: weights are drawn from it, the same on all ranks.
-        """
+        """The sampler (a copy of the pretrained network), its average, V, and their optimizers. Weights are drawn from
+        ``generator``, the same on all ranks."""
         c, table = self.config, self.envs.table
         policy = partial(DenoisingPolicy, table=table, min_std=c.min_std, deployed_std=c.deployed_std)
         self.policy = policy(copy.deepcopy(self.pretrained), learn_std=c.std == "learned").to(self.device)
@@ -156,8 +154,7 @@ class IPMAgent:
         self.policy_optimizer = adam(groups, lr=self.learning_rate)
         self.value_optimizer = adam(self.value.parameters(), lr=c.value_learning_rate)
         self.steps = all_steps(table.num_steps, self.device)  # (K, 1)
-        if c.compile:
-            compile_forward(self.policy.net, self.value, self.critic)
+        compile_forward(self.policy.net, self.value, self.critic, wanted=c.compile)
 
     def check(self) -> None:
         """ValueError where this configuration cannot run here: densities are needed, and a step has std 0."""
@@ -192,6 +189,8 @@ class IPMAgent:
         for step in range(self.config.n_generator):
             policy_metrics |= self.update_policy(batch, advantage, first=step == 0)  # theta: down - mean[A log p_theta]
             self.after_step()
+        if self.later is not None:
+            self.later.settle(self.iteration, self.ranks)
         return {
             **{f"critic/{key}": value for key, value in critic_metrics.items()},
             **{f"train/{key}": value for key, value in (value_metrics | policy_metrics).items()},
@@ -281,9 +280,9 @@ class IPMAgent:
     def update_value(self, newest: Trajectories, score: Tensor) -> Metrics:
         """One step on V: mean squared error to `value_target` of ``score`` f(x_0) (B,), at every step of the batch."""
         target = self.value_target(newest, score)
-        refuse_non_finite(self.iteration, self.ranks, critic_score=target)
+        refuse_non_finite(self.iteration, self.ranks, self.later, critic_score=target)
         loss, metrics = value_loss(self.value(newest.xs[:-1], self.steps), target)
-        norm = descend("value", loss, self.value_optimizer, self.iteration, ranks=self.ranks)
+        norm = descend("value", loss, self.value_optimizer, self.iteration, None, self.ranks, self.later)
         return {**metrics, "value_grad_norm": norm}
 
     def value_target(self, newest: Trajectories, score: Tensor) -> Tensor:
@@ -304,7 +303,7 @@ class IPMAgent:
         """One step on theta; arguments as `policy_loss`, ``advantage`` (K, n) or None; returns scalars."""
         loss, metrics = self.policy_loss(batch, advantage, first)
         c = self.config
-        norm = descend("policy", loss, self.policy_optimizer, self.iteration, c.max_grad_norm, self.ranks)
+        norm = descend("policy", loss, self.policy_optimizer, self.iteration, c.max_grad_norm, self.ranks, self.later)
         return {**metrics, "loss": loss.detach(), "grad_norm": norm}
 
     def policy_loss(self, batch: Trajectories, advantage: Tensor | None, first: bool) -> Loss:
@@ -332,8 +331,7 @@ class IPMAgent:
 
     @property
     def parts(self) -> dict[str, Any]:
-        """What is saved and resumed by name, each with ``state_dict`` and ``load_state_dict``; critic and environments
-        are saved beside them."""
+        """What is saved by name beside critic and environments, each with ``state_dict`` and ``load_state_dict``."""
         names = ("policy", "average", "value", "policy_optimizer", "value_optimizer")
         return {name: getattr(self, name) for name in names}
 

@@ -139,7 +139,7 @@ def new_logger(folder: str | Path | None, run_name: str, ranks: Ranks) -> Logger
 
 
 def told(callbacks: BaseCallback, ended: bool, reward: Tensor, num_steps: int) -> bool:
-    """Tell ``callbacks`` of a step of all environments, arguments as `step_locals`; whether they want to go on.
+    """Tell ``callbacks`` of a step of all environments with ``reward`` (B,), see `step_locals`; False to stop.
 
     Where there are none, nothing is made for them, and the rewards stay on their device.
     """

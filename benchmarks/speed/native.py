@@ -10,6 +10,7 @@ measures some of them again and keeps the others, each with the manifest of its 
 from __future__ import annotations
 
 import json
+import os
 import resource
 import statistics
 import time
@@ -197,7 +198,9 @@ def write_report(path: Path) -> str:
 
 def _measured_on(manifest: dict[str, Any]) -> str:
     machine = manifest["machine"]
-    return f"{machine['processor']}, {machine['cores']} cores, device {manifest['device']}, commit {manifest['commit']}"
+    load = f", load average {manifest['load_average']:.1f} at the start" if "load_average" in manifest else ""
+    where = f"{machine['processor']}, {machine['cores']} cores{load}"
+    return f"{where}, device {manifest['device']}, commit {manifest['commit']}"
 
 
 def _official_lines(result: dict[str, Any]) -> list[str]:
@@ -235,7 +238,7 @@ def main(config: SpeedConfig) -> None:
     """Time the parts asked for, put them into the JSON, and write the tables beside it as Markdown."""
     torch.set_num_threads(1)
     result = json.loads(config.output.read_text()) if config.output.exists() else {"manifests": {}}
-    here = {**manifest(), "device": config.device}
+    here = {**manifest(), "device": config.device, "load_average": os.getloadavg()[0]}
     for part in config.parts:
         if part == "official" and config.official is None:
             continue
