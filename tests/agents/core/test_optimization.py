@@ -103,7 +103,6 @@ def test_the_average_is_by_decay_or_by_width() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_step_that_is_read_later_waits_for_no_gpu() -> None:
     weight, later = nn.Parameter(torch.ones(2, device="cuda")), LaterChecks()
     optimizer = torch.optim.Adam([weight], lr=0.5, fused=True)
