@@ -22,8 +22,8 @@ def decayed(base: float, schedule: str, progress_remaining: float) -> float:
 
 
 def averaging(decay: float, width: float | None) -> Callable[[Weights, Weights, Tensor | int], None]:
-    """The `multi_avg_fn` of `AveragedModel`, for weights of any shape: with ``decay`` per step, or `power_average` with a
-    ``width`` that is not None."""
+    """The `multi_avg_fn` of `AveragedModel`, for weights of any shape: with ``decay`` per step, or `power_average` of
+    a ``width`` that is not None."""
     return get_ema_multi_avg_fn(decay) if width is None else power_average(width)
 
 
