@@ -61,7 +61,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     ),
     "agents": ("core", "algorithms", "runs", "sb3", "zoo", "tuning", "commands", "cli"),
     "agents.core": (
-        "task spaces config logs ranks sanity shapes value headers",
+        "task spaces config compilation logs ranks sanity shapes value headers",
         "policy",
         "advantages losses optimization rollout",
         "diagnostics learning persistence",
@@ -92,7 +92,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "figures stranger",
         "report",
     ),
-    "benchmarks.speed": ("official", "native sb3", "__main__"),
+    "benchmarks.speed": ("iteration official", "native sb3", "__main__"),
 }
 """The rooms of a folder from the ground up; those of one floor, separated by a space, know nothing of each other."""
 ABOVE = {

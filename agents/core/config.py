@@ -78,6 +78,9 @@ class AgentConfig:
     """Hidden layers of the value function."""
     value_body: str | None = None
     """Network body of the value function, "mlp" or "conv"; None chooses by the shape of the data."""
+    compile: bool = False
+    """Whether torch.compile makes code of the networks in training. The first iterations are slow, and results differ
+    in rounding."""
 
     def at_steps(self, num_steps: int) -> tuple[int, float]:
         """The number of rollouts per iteration and the sampler's step size at K = ``num_steps``."""

@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.logger import Logger
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from agents.core import learning, persistence
+from agents.core.compilation import compile_forward
 from agents.core.config import AgentConfig, checked_config
 from agents.core.diagnostics import (
     critic_diagnostics,
@@ -37,7 +38,7 @@ from agents.core.diagnostics import (
 from agents.core.learning import MaybeCallback, StopTraining
 from agents.core.logs import log_state
 from agents.core.losses import Loss, Metrics, value_loss
-from agents.core.optimization import decayed, descend, power_average, refuse_non_finite, set_learning_rate
+from agents.core.optimization import LaterChecks, averaging, decayed, descend, refuse_non_finite, set_learning_rate
 from agents.core.policy import DenoisingPolicy, all_steps
 from agents.core.ranks import Ranks
 from agents.core.rollout import Trajectories, collect, concatenated, make_envs, required_denoiser
@@ -110,7 +111,7 @@ class IPMAgent:
         self.env_kwargs = dict(env_kwargs or {})
         self.seed = int.from_bytes(os.urandom(4), "little") >> 1 if seed is None else seed
         self.tensorboard_log = tensorboard_log
-        self.ranks = Ranks.from_environment()
+        self.ranks, self.later = Ranks.from_environment(), None if self.device.type == "cpu" else LaterChecks()
         if self.ranks.size > 1 and self.critic_learns:
             raise ValueError(
                 f"There are {self.ranks.size} ranks, and each would train a critic of its own. Train with a fixed "
@@ -138,18 +139,15 @@ class IPMAgent:
         self.build(stream(self.seed, "weights"))
 
     def build(self, generator: torch.Generator) -> None:
-        """The sampler (a copy of the pretrained network), its average, V, and their optimizers.
-
-        ``generator``: weights are drawn from it, the same on all ranks.
-        """
+        """The sampler (a copy of the pretrained network), its average, V, and their optimizers. Weights are drawn from
+        ``generator``, the same on all ranks."""
         c, table = self.config, self.envs.table
         policy = partial(DenoisingPolicy, table=table, min_std=c.min_std, deployed_std=c.deployed_std)
         self.policy = policy(copy.deepcopy(self.pretrained), learn_std=c.std == "learned").to(self.device)
         self.policy.requires_grad_(True)
         self.reference = policy(self.pretrained)  # the pretrained sampler, with the same std
         self.check()
-        averaged = power_average(c.ema_width) if c.ema_width else get_ema_multi_avg_fn(c.ema_decay or 0.0)
-        self.average = AveragedModel(self.policy, multi_avg_fn=averaged)
+        self.average = AveragedModel(self.policy, multi_avg_fn=averaging(c.ema_decay or 0.0, c.ema_width))
         value = partial(ValueNet, width=c.value_width, depth=c.value_depth, generator=generator, body=c.value_body)
         self.value = value(self.dataset.shape, table.num_steps).to(self.device)
         groups: list[dict[str, Any]] = [{"params": list(self.policy.net.parameters())}]
@@ -162,6 +160,7 @@ class IPMAgent:
         self.policy_optimizer = adam(groups, lr=self.learning_rate)
         self.value_optimizer = adam(self.value.parameters(), lr=c.value_learning_rate)
         self.steps = all_steps(table.num_steps, self.device)  # (K, 1)
+        compile_forward(self.policy.net, self.value, self.critic, wanted=c.compile)
 
     def check(self) -> None:
         """ValueError where this configuration cannot run here: densities are needed, and a step has std 0."""
@@ -185,16 +184,19 @@ class IPMAgent:
         """
         self.set_learning_rates()
         buffer: list[Trajectories] = []  # emptied at every iteration
-        for _ in range(self.n_critic):
-            newest = self.rollout()  # B trajectories of the sampler, x[0] ~ N(0, I), x[k+1] ~ p_theta(. | x[k])
-            for part in newest.parts():  # of about 128 trajectories, so that f takes as many steps whatever B is
-                critic_metrics, value_metrics = self.teach(part)  # f: up on data, down on x_0; V(x[k], k): to f(x_0)
-            buffer.append(newest)
+        with self.behaviour.levels.unchanged():  # theta moves below alone
+            for _ in range(self.n_critic):
+                newest = self.rollout()  # B trajectories of the sampler, x[0] ~ N(0, I), x[k+1] ~ p_theta(. | x[k])
+                for part in newest.parts():  # of about 128 trajectories, so that f takes as many steps whatever B is
+                    critic_metrics, value_metrics = self.teach(part)  # f: up on data, down on x_0; V: to f(x_0)
+                buffer.append(newest)
         self.newest, batch = newest, concatenated(buffer)
         advantage, policy_metrics = self.advantages(batch), Metrics()  # A[k] = f(x_0) - V(x[k], k), f and V of now
         for step in range(self.config.n_generator):
             policy_metrics |= self.update_policy(batch, advantage, first=step == 0)  # theta: down - mean[A log p_theta]
             self.after_step()
+        if self.later is not None:
+            self.later.settle(self.iteration, self.ranks)
         return {
             **{f"critic/{key}": value for key, value in critic_metrics.items()},
             **{f"train/{key}": value for key, value in (value_metrics | policy_metrics).items()},
@@ -292,9 +294,9 @@ class IPMAgent:
     def update_value(self, newest: Trajectories, score: Tensor) -> Metrics:
         """One step on V: mean squared error to `value_target` of ``score`` f(x_0) (B,), at every step of the batch."""
         target = self.value_target(newest, score)
-        refuse_non_finite(self.iteration, self.ranks, critic_score=target)
+        refuse_non_finite(self.iteration, self.ranks, self.later, critic_score=target)
         loss, metrics = value_loss(self.value(newest.xs[:-1], self.steps), target)
-        norm = descend("value", loss, self.value_optimizer, self.iteration, ranks=self.ranks)
+        norm = descend("value", loss, self.value_optimizer, self.iteration, None, self.ranks, self.later)
         return {**metrics, "value_grad_norm": norm}
 
     def value_target(self, newest: Trajectories, score: Tensor) -> Tensor:
@@ -315,7 +317,7 @@ class IPMAgent:
         """One step on theta; arguments as `policy_loss`, ``advantage`` (K, n) or None; returns scalars."""
         loss, metrics = self.policy_loss(batch, advantage, first)
         c = self.config
-        norm = descend("policy", loss, self.policy_optimizer, self.iteration, c.max_grad_norm, self.ranks)
+        norm = descend("policy", loss, self.policy_optimizer, self.iteration, c.max_grad_norm, self.ranks, self.later)
         return {**metrics, "loss": loss.detach(), "grad_norm": norm}
 
     def policy_loss(self, batch: Trajectories, advantage: Tensor | None, first: bool) -> Loss:
@@ -343,8 +345,7 @@ class IPMAgent:
 
     @property
     def parts(self) -> dict[str, Any]:
-        """What is saved and resumed by name, each with ``state_dict`` and ``load_state_dict``; critic and environments
-        are saved beside them."""
+        """What is saved by name beside critic and environments, each with ``state_dict`` and ``load_state_dict``."""
         names = ("policy", "average", "value", "policy_optimizer", "value_optimizer")
         return {name: getattr(self, name) for name in names}
 
@@ -553,8 +554,7 @@ class IPMAgent:
     def on_step(self, ended: bool, reward: Tensor) -> bool:
         """After each step of the environments, whose episodes all ``ended`` or none; reward (B,); False to stop."""
         self.num_timesteps += self.num_envs
-        self.callbacks.update_locals(learning.step_locals(ended, reward, self.policy.table.num_steps))
-        return self.ranks.agree(self.callbacks.on_step())
+        return self.ranks.agree(learning.told(self.callbacks, ended, reward, self.policy.table.num_steps))
 
     def restart(self) -> None:
         """Begin new episodes if a rollout was interrupted."""

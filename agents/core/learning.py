@@ -138,12 +138,24 @@ def new_logger(folder: str | Path | None, run_name: str, ranks: Ranks) -> Logger
     return configure(str(Path(folder) / f"{run_name}_{number}"), ["tensorboard", "json"])
 
 
+def told(callbacks: BaseCallback, ended: bool, reward: Tensor, num_steps: int) -> bool:
+    """Tell ``callbacks`` of a step of all environments with ``reward`` (B,), see `step_locals`; False to stop.
+
+    Where there are none, nothing is made for them, and the rewards stay on their device.
+    """
+    if isinstance(callbacks, CallbackList) and not callbacks.callbacks:
+        return True
+    callbacks.update_locals(step_locals(ended, reward, num_steps))
+    return callbacks.on_step()
+
+
 def step_locals(ended: bool, reward: Tensor, num_steps: int) -> dict[str, Any]:
     """What stable-baselines3's callbacks find in ``locals`` after a step of all environments, with ``reward`` (B,).
 
     All episodes of ``num_steps`` steps end together; until then every reward is 0.
     """
-    dones, infos = np.full(len(reward), ended), [dict[str, Any]() for _ in range(len(reward))]
+    infos: list[dict[str, Any]] = [{} for _ in range(len(reward))]
+    dones = np.full(len(reward), ended)
     if not ended:
         return {"dones": dones, "rewards": np.zeros(len(reward), np.float32), "infos": infos}
     rewards = reward.numpy(force=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.core.config import DeployedStd
-from diffusion_env.samplers.denoiser import Denoiser
+from diffusion_env.samplers.denoiser import Denoiser, Levels
 from diffusion_env.samplers.law import GaussianStep
 from diffusion_env.samplers.tables import StepTable
 
@@ -39,6 +39,7 @@ class DenoisingPolicy(nn.Module):
             raise TypeError(f"A policy needs a trainable denoiser (an nn.Module); received {type(denoiser).__name__}.")
         self.net = denoiser
         self.shape, self.table = tuple(denoiser.shape), table
+        self.levels = Levels(table.time)
         self.widened = replace(table, std=table.std.clamp(min=min_std)) if min_std > 0 else table
         self.log_std_ratio: nn.Parameter | None
         self.register_parameter("log_std_ratio", nn.Parameter(torch.zeros_like(table.std)) if learn_std else None)
@@ -50,7 +51,7 @@ class DenoisingPolicy(nn.Module):
         """The law of x[k+1] given x[k] (*batch, *shape); ``k`` an int or steps that broadcast to (*batch,)."""
         event_dims = len(self.shape)
         self.num_evaluations += x.shape[: x.ndim - event_dims].numel()
-        law = self.widened.law(k, x, self.net(x, self.table.time[k]), event_dims)
+        law = self.widened.law(k, x, self.levels.ask(self.net, x, k), event_dims)
         if self.log_std_ratio is None:
             return law
         ratio = self.log_std_ratio[k].exp()
@@ -58,7 +59,7 @@ class DenoisingPolicy(nn.Module):
 
     def deployed(self, x: Tensor, k: int | Tensor) -> GaussianStep:
         """As `forward`, of x (*batch, *shape), with the standard deviations that are handed out."""
-        return self.deployed_table.law(k, x, self.net(x, self.table.time[k]), len(self.shape))
+        return self.deployed_table.law(k, x, self.levels.ask(self.net, x, k), len(self.shape))
 
     @property
     def noiseless_steps(self) -> list[int]:

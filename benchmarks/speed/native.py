@@ -2,13 +2,15 @@
 
 (a) steps per second of the vector environment, with the network inside the process, against the bare network walking
 the same table; (b) trajectories per CPU second of SFT-PG; (c) CPU seconds until its sampler first reaches two values of
-SW2, evaluation excluded; (d) with ``--official``, the same of the official toy loop, one thread of the same machine.
-``--parts`` measures some of them again and keeps the others, each with the manifest of its own run.
+SW2, evaluation excluded; (d) with ``--official``, the same of the official toy loop, one thread of the same machine;
+(e) for every agent of ours, one iteration against its matrix products alone, and what its time goes to. ``--parts``
+measures some of them again and keeps the others, each with the manifest of its own run.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import resource
 import statistics
 import time
@@ -25,6 +27,7 @@ from agents.algorithms.policy_gradient import SFTPG
 from agents.runs.callbacks import Measurement, SamplerEvaluation
 from benchmarks.comparison.manifest import manifest
 from benchmarks.comparison.toy_grid import NUM_ENVS, SHORT_STEPS
+from benchmarks.speed.iteration import OWN, lines, time_iterations
 from benchmarks.speed.official import time_official
 from diffusion_env import ENV_ID
 from diffusion_env.checkpoints import write_json
@@ -38,7 +41,7 @@ OFFICIAL_CPU_SECONDS = (235.0, 354.0)
 """What the official code took to reach them where it was measured; --official measures it here."""
 
 
-Part = Literal["walk", "training", "official"]
+Part = Literal["walk", "training", "official", "iteration"]
 
 OFFICIAL_NOTE = """The official CPU seconds hold its own plots and its measurement every ten epochs; ours hold no
 evaluation. The two do not start alike: ours from a network whose prior is calibrated, theirs from the published
@@ -49,14 +52,16 @@ schedule, where ten steps begin with SW2 of 8e-2. The rate compares code; the se
 class SpeedConfig:
     """What is timed."""
 
-    parts: tuple[Part, ...] = ("walk", "training", "official")
-    """walk: (a). training: (b) and (c). official: (d), left out where --official is not given."""
+    parts: tuple[Part, ...] = ("walk", "training", "official", "iteration")
+    """walk: (a). training: (b) and (c). official: (d), left out where --official is not given. iteration: (e)."""
     num_envs: tuple[int, ...] = (1, 16, 128, 1024, 4096, 16384)
     """Sizes of the vector environment in (a)."""
     repeats: int = 7
-    """Timings of each figure in (a), environment and bare network in turn; the median is reported."""
+    """Timings of each figure in (a) and (e), what is compared in turn; the median is reported."""
     seconds: float = 0.5
     """Least length of one timing in (a)."""
+    agents: tuple[str, ...] = OWN
+    """Agents of (e)."""
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     """Training seeds of (b) and (c)."""
     total_timesteps: int = SHORT_STEPS
@@ -151,7 +156,9 @@ def first_reached(history: list[Measurement], threshold: float) -> float | None:
 
 def table(result: dict[str, Any]) -> str:
     """The figures as Markdown."""
-    return "\n".join([*_walk_lines(result), *_training_lines(result), *_official_lines(result)])
+    official = result.get("official", {}).get("trajectories_per_cpu_second")
+    own = lines(result["iteration"], official) if "iteration" in result else []
+    return "\n".join([*_walk_lines(result), *_training_lines(result), *_official_lines(result), *own])
 
 
 def _walk_lines(result: dict[str, Any]) -> list[str]:
@@ -191,7 +198,9 @@ def write_report(path: Path) -> str:
 
 def _measured_on(manifest: dict[str, Any]) -> str:
     machine = manifest["machine"]
-    return f"{machine['processor']}, {machine['cores']} cores, device {manifest['device']}, commit {manifest['commit']}"
+    load = f", load average {manifest['load_average']:.1f} at the start" if "load_average" in manifest else ""
+    where = f"{machine['processor']}, {machine['cores']} cores{load}"
+    return f"{where}, device {manifest['device']}, commit {manifest['commit']}"
 
 
 def _official_lines(result: dict[str, Any]) -> list[str]:
@@ -229,7 +238,7 @@ def main(config: SpeedConfig) -> None:
     """Time the parts asked for, put them into the JSON, and write the tables beside it as Markdown."""
     torch.set_num_threads(1)
     result = json.loads(config.output.read_text()) if config.output.exists() else {"manifests": {}}
-    here = {**manifest(), "device": config.device}
+    here = {**manifest(), "device": config.device, "load_average": os.getloadavg()[0]}
     for part in config.parts:
         if part == "official" and config.official is None:
             continue
@@ -245,6 +254,8 @@ def measure(part: Part, config: SpeedConfig) -> Any:
         return [walk_rate(n, config) for n in config.num_envs]
     if part == "training":
         return [training_speed(seed, config) for seed in config.seeds]
+    if part == "iteration":
+        return time_iterations(config.agents, NUM_ENVS, config.repeats)
     assert config.official is not None
     return time_official(config.official, config.official_epochs)
 

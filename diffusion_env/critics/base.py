@@ -99,6 +99,11 @@ class Critic(nn.Module, ABC):
             (gradient,) = torch.autograd.grad(scores.sum(), x, materialize_grads=True)
         return float(gradient.flatten(scores.ndim).norm(dim=-1).max())
 
+    @property
+    def compiled_part(self) -> nn.Module | None:
+        """What torch.compile is asked to compile; None, nothing, for what may not be a network at all."""
+        return None
+
     def trajectory_penalty(self, xs: Tensor) -> Penalty | None:
         """The penalty for `update` when its fake batch is the last of the states xs (K + 1, B, *shape)."""
         return None

@@ -65,6 +65,11 @@ class TrainedCritic(Critic):
         """Adam at the configured learning rate, without moments."""
         return torch.optim.Adam(network.parameters(), lr=self.learning_rate, betas=self.adam_betas, fused=True)
 
+    @property
+    def compiled_part(self) -> nn.Module | None:
+        """The network."""
+        return self.network
+
     def forward(self, x: Tensor) -> Tensor:
         """The network's scores (*batch,) of events x (*batch, *shape)."""
         assert self.shape is not None

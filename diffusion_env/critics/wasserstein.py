@@ -51,6 +51,11 @@ class GradientPenaltyCritic(TrainedCritic):
         excess = (gradient.flatten(1).norm(dim=1) - 1).clamp_min(0)
         return self.gradient_weight * excess.square().mean()
 
+    @property
+    def compiled_part(self) -> None:
+        """None: the penalty is differentiated twice, which compiled code cannot be."""
+        return None
+
     def reset(self, generator: torch.Generator) -> None:
         """As `TrainedCritic.reset`, and a new stream of random points."""
         super().reset(generator)

@@ -9,17 +9,27 @@ and the layers need not learn it to many digits.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffusion_env.denoisers.base import NetworkDenoiser
 from diffusion_env.denoisers.features import LevelFeatures
 from diffusion_env.networks.bodies import make_conditioned_body
+from diffusion_env.networks.layers import Scales
 from diffusion_env.samplers.denoiser import PathAt, unit_columns
 from diffusion_env.samplers.predictions import to_epsilon
 from diffusion_env.samplers.schedules import NoiseSchedule
+
+
+class Level(NamedTuple):
+    """What `EpsMLP` knows of training levels of any shape (*c,); no weight has a part in it but in ``scales``."""
+
+    features: Tensor  # (*c, LevelFeatures.dim)
+    alpha: Tensor  # (*c, 1)
+    sigma: Tensor  # (*c, 1)
+    scales: Scales | None = None  # of each hidden layer, (*c, width); None where they are not computed yet
 
 
 class EpsMLP(NetworkDenoiser):
@@ -51,11 +61,28 @@ class EpsMLP(NetworkDenoiser):
 
     def forward(self, x: Tensor, time: Tensor, k: Tensor | None = None) -> Tensor:
         """eps (*batch, *shape); see `Denoiser`. With ``k``, as `at_steps`."""
+        return self.at_level(x, self.level(time, k), k)
+
+    @property
+    def compiled_part(self) -> nn.Module:
+        """What torch.compile is asked to compile: all that has weights."""
+        return self.net
+
+    def level(self, time: Tensor, k: Tensor | None = None) -> Level:
+        """What is known of the levels ``time`` (*c,); alpha and sigma of those at ``k`` alone."""
         log_snr = self.path.log_snr(time)
-        flat = x.flatten(-len(self.shape))
-        output = self.net(flat, self.features(log_snr), k)
         alpha, sigma = unit_columns(log_snr if k is None else log_snr[k])
-        return to_epsilon(self.output, output, flat, alpha.unsqueeze(-1), sigma.unsqueeze(-1)).view_as(x)
+        return Level(self.features(log_snr), alpha.unsqueeze(-1), sigma.unsqueeze(-1))
+
+    def embedded(self, level: Level) -> Level:
+        """``level`` with what the weights of now make of it."""
+        return level._replace(scales=self.net.embed(level.features))
+
+    def at_level(self, x: Tensor, level: Level, k: Tensor | None = None) -> Tensor:
+        """eps (*batch, *shape) of ``x`` (*batch, *shape) at ``level``, which `level` gave for the same ``k``."""
+        flat = x.flatten(-len(self.shape))
+        output = self.net(flat, level.features, k, level.scales)
+        return to_epsilon(self.output, output, flat, level.alpha, level.sigma).view_as(x)
 
     def at_steps(self, x: Tensor, times: Tensor, k: Tensor) -> Tensor:
         """eps (*batch, *shape) at ``times[k]``, each of ``times`` (K,) embedded once; ``k`` (*batch,) integers."""

@@ -192,12 +192,16 @@ def plain(stack: Stack, out_dim: int, generator: torch.Generator, activation: Ac
     return nn.Sequential(*layers, linear(stack.hidden[-1].features, out_dim, generator))
 
 
+Scales = tuple[Tensor, ...]
+
+
 class Conditioned(nn.Module):
     """A stack whose hidden layers are scaled by a condition (multiplicative embedding, as in SFT-PG's toy network).
 
     ``net(x, cond)`` takes ``x`` (*batch, *shape) and ``cond`` (*c, cond_dim) where ``*c`` broadcasts against
     ``*batch``, and gives (*batch, out_dim): a condition shared by a whole batch is embedded once, not once per sample.
     ``net(x, cond, index)`` takes conditions (C, cond_dim), and for each sample which of them, ``index`` (*batch,).
+    ``scales``: what `embed` gave for ``cond``, where it is known already.
     """
 
     def __init__(self, stack: Stack, out_dim: int, cond_dim: int, generator: torch.Generator) -> None:
@@ -210,10 +214,14 @@ class Conditioned(nn.Module):
         self.scales = mlp([cond_dim, max(1, self.features[-1] // 4), sum(self.features)], generator)
         self.out = linear(self.features[-1], out_dim, generator)
 
-    def forward(self, x: Tensor, cond: Tensor, index: Tensor | None = None) -> Tensor:
+    def embed(self, cond: Tensor) -> Scales:
+        """The scales of each hidden layer, (*c, features), for conditions (*c, cond_dim)."""
+        return (1 + self.scales(cond)).split(self.features, dim=-1)
+
+    def forward(self, x: Tensor, cond: Tensor, index: Tensor | None = None, scales: Scales | None = None) -> Tensor:
         """(*batch, out_dim); see the class."""
         x = x if self.inputs is None else self.inputs(x)
-        scales = (1 + self.scales(cond)).split(self.features, dim=-1)
+        scales = self.embed(cond) if scales is None else scales
         for layer, scale, on_grid in zip(self.hidden, scales, self.on_grid, strict=True):
             scale = scale if index is None else nn.functional.embedding(index, scale)
             x = nn.functional.silu(layer(x) * (scale[..., None, None] if on_grid else scale))

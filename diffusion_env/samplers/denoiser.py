@@ -13,7 +13,9 @@ so by attributes, all optional, and `as_denoiser` makes it a denoiser:
 
 from __future__ import annotations
 
-from typing import Protocol, cast
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -26,7 +28,8 @@ from diffusion_env.samplers.schedules import NoiseSchedule
 class Denoiser(Protocol):
     """Any callable with the event ``shape`` and the noise ``schedule`` it was trained on, in the table's coordinates.
 
-    It may also have a method ``at_steps(x, times, k)``, see `ask_at_steps`.
+    It may also have a method ``at_steps(x, times, k)``, see `ask_at_steps`, and methods ``level(time)`` and
+    ``at_level(x, level)``, see `Levels`.
     """
 
     shape: tuple[int, ...]
@@ -57,6 +60,47 @@ def ask_at_steps(denoiser: Denoiser, x: Tensor, times: Tensor, k: Tensor) -> Ten
     if hasattr(denoiser, "at_steps"):
         return cast(Tensor, denoiser.at_steps(x, times, k))
     return denoiser(x, times[k])
+
+
+class Levels:
+    """The training levels ``times`` (K,) that one denoiser is asked at again and again: each is prepared once.
+
+    A denoiser with methods ``level(time)``, of one level, which depends on no weight that learns, and
+    ``at_level(x, level)``, which answers as it does itself for x (*batch, *shape) at that level, is prepared. With a
+    third one, ``embedded(level)``, the level with what the weights make of it, so is that, inside `unchanged`.
+    """
+
+    def __init__(self, times: Tensor) -> None:
+        self.times = times
+        self._asked: Denoiser | None = None
+        self._prepared: dict[int, Any] = {}
+        self._embedded: dict[int, Any] | None = None
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Inside, weights stay as they are: each level is embedded once, where no gradient is wanted."""
+        self._embedded = {}
+        try:
+            yield
+        finally:
+            self._embedded = None
+
+    def ask(self, denoiser: Denoiser, x: Tensor, k: int | Tensor) -> Tensor:
+        """eps (*batch, *shape) of ``x`` (*batch, *shape) at times[k]; ``k`` an int or integers that broadcast to
+        (*batch,), which are not prepared."""
+        if not isinstance(k, int) or not hasattr(denoiser, "at_level"):
+            return denoiser(x, self.times[k])
+        if denoiser is not self._asked:
+            self._asked, self._prepared = denoiser, {}
+            self._embedded = None if self._embedded is None else {}
+        prepares: Any = denoiser
+        if k not in self._prepared:
+            with torch.inference_mode(False), torch.no_grad():  # what is kept may be used in a training later
+                self._prepared[k] = prepares.level(self.times[k])
+        level = self._prepared[k]
+        if self._embedded is not None and not torch.is_grad_enabled() and hasattr(denoiser, "embedded"):
+            level = self._embedded[k] = self._embedded.get(k) or prepares.embedded(level)
+        return cast(Tensor, prepares.at_level(x, level))
 
 
 class PathAt(nn.Module):

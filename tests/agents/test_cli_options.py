@@ -53,7 +53,7 @@ FLAGS = [(command, *flag) for command in REQUIRED for flag in booleans(command) 
 
 
 def test_all_boolean_flags_are_found() -> None:
-    assert {name for _, name, _ in FLAGS} == {"parallel", "progress_bar", "train_critic", "trust_paths"}
+    assert {name for _, name, _ in FLAGS} == {"compile", "parallel", "progress_bar", "train_critic", "trust_paths"}
 
 
 @pytest.mark.parametrize(("command", "name", "path"), FLAGS)
@@ -98,7 +98,7 @@ def test_every_hyper_parameter_can_be_set_over_a_preset(algo: str) -> None:
     row = PRESETS[algo].config
     words, expected = list[str](), dict[str, Any]()
     other_average = "ema_width" if row.ema_width is None else "ema_decay"  # only one of the two is given
-    for name in sorted(options_of(algo) - {"gradient_checkpointing", other_average}):
+    for name in sorted(options_of(algo) - {"gradient_checkpointing", "compile", other_average}):
         default = getattr(row, name)
         text = OTHER.get(name) or str(default + 1 if isinstance(default, int) else default / 2 + 0.125)
         words += [f"--{name.replace('_', '-')}", text]

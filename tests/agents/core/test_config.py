@@ -35,6 +35,7 @@ BAD: dict[str, list[Any]] = {
     "value_width": [0],
     "value_depth": [0],
     "value_body": [3, b"conv"],
+    "compile": [1, "yes", None],
 }
 CASES = [(name, value) for name, values in BAD.items() for value in values]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -16,7 +17,7 @@ from stable_baselines3.common.callbacks import (
 from stable_baselines3.common.monitor import Monitor
 
 from agents.algorithms.policy_gradient import SFTPG
-from agents.core.learning import prepare
+from agents.core.learning import prepare, told
 
 MakeAgent = Callable[..., SFTPG]
 ITERATION = 2 * 3 * 8  # environment steps of make_agent's defaults
@@ -114,3 +115,16 @@ def test_the_progress_bar_runs_to_the_end(make_agent: MakeAgent, capsys: pytest.
 def test_no_steps_is_an_error(make_agent: MakeAgent, total: int) -> None:
     with pytest.raises(ValueError, match=f"total_timesteps must be at least 1 .* received {total}"):
         make_agent().learn(total)
+
+
+def test_nothing_is_made_for_callbacks_that_are_not_there(make_agent: MakeAgent) -> None:
+    agent, reward, seen = make_agent(), torch.tensor([1.0, 2.0]), list[dict[str, Any]]()
+    assert told(agent.callbacks, True, reward.to("meta"), 3)  # not even read
+
+    def stop(found: dict[str, Any], world: dict[str, Any]) -> bool:
+        seen.append(dict(found))
+        return False
+
+    prepare(agent, 1, stop)
+    assert not told(agent.callbacks, True, reward, 3)
+    assert [info["episode"] for info in seen[0]["infos"]] == [{"r": 1.0, "l": 3}, {"r": 2.0, "l": 3}]

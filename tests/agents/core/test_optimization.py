@@ -6,7 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from agents.core.optimization import decayed, descend, power_average, refuse_non_finite, set_learning_rate
+from agents.core.optimization import (
+    LaterChecks,
+    averaging,
+    decayed,
+    descend,
+    power_average,
+    refuse_non_finite,
+    set_learning_rate,
+)
 
 
 def weights(value: float = 1.0) -> tuple[nn.Parameter, torch.optim.SGD]:
@@ -67,3 +75,41 @@ def test_the_power_average_weighs_a_share_of_the_run_that_does_not_depend_on_its
         mean, square = float(means[0]), float(means[1])
         assert (square - mean**2) ** 0.5 / length == pytest.approx(width, rel=0.02)
         assert mean > length / 2
+
+
+def test_what_is_read_later_makes_no_step_and_is_named_at_the_end() -> None:
+    weight = nn.Parameter(torch.ones(2))
+    optimizer, later = torch.optim.Adam([weight], lr=0.5, fused=True), LaterChecks()
+    descend("value", weight.sum(), optimizer, 3, later=later)
+    moved = weight.detach().clone()
+    assert not torch.equal(moved, torch.ones(2))
+    later.settle(3)
+    refuse_non_finite(3, later=later, critic_score=torch.zeros(2, 3))
+    descend("policy", weight.sum() * float("inf"), optimizer, 3, later=later)
+    descend("value", weight.sum() * float("nan"), optimizer, 3, later=later)
+    assert torch.equal(weight.detach(), moved)
+    with pytest.raises(FloatingPointError, match="policy_loss became inf in iteration 3"):
+        later.settle(3)
+    later.settle(3)  # each is told once
+    descend("value", weight.sum(), optimizer, 3, later=later)
+    assert not torch.equal(weight.detach(), moved)
+
+
+def test_the_average_is_by_decay_or_by_width() -> None:
+    for width, expected in ((None, 0.25), (0.1, 1 - (1 - 1 / 2) ** 7.44)):
+        (old,), (new,) = [torch.zeros(1)], [torch.ones(1)]
+        averaging(0.75, width)([old], [new], torch.tensor(1))
+        assert float(old) == pytest.approx(expected, abs=0.02)
+
+
+@pytest.mark.gpu
+def test_a_step_that_is_read_later_waits_for_no_gpu() -> None:
+    weight, later = nn.Parameter(torch.ones(2, device="cuda")), LaterChecks()
+    optimizer = torch.optim.Adam([weight], lr=0.5, fused=True)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        descend("value", weight.sum(), optimizer, 0, 1.0, later=later)
+        with pytest.raises(RuntimeError):  # without it, the host waits
+            descend("value", weight.sum(), optimizer, 0, 1.0)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from diffusion_env.denoisers.mixture import MixtureDenoiser
 from diffusion_env.denoisers.mlp import EpsMLP
-from diffusion_env.samplers.denoiser import EpsDenoiser, PathAt, as_denoiser, ask_at_steps, unit_columns
+from diffusion_env.samplers.denoiser import EpsDenoiser, Levels, PathAt, as_denoiser, ask_at_steps, unit_columns
 from diffusion_env.samplers.predictions import PREDICTIONS
 from diffusion_env.samplers.schedules import SCHEDULES, make_schedule
-from tests.support import normal
+from tests.support import normal, small_network
 
 MEANS, STD = torch.tensor([[1.2, 0.0], [-0.6, 1.0], [-0.6, -1.0]]), 0.2
 PATHS = ["cosine", "karras", "rectified_flow"]
@@ -174,3 +174,37 @@ def test_on_an_accelerator(path_network: Any) -> None:
     time = torch.tensor(500.0)
     on_device = as_denoiser(network, "cuda")(x.cuda(), time.cuda())
     torch.testing.assert_close(on_device.cpu(), as_denoiser(network)(x, time))
+
+
+def test_prepared_levels_answer_bit_for_bit_as_the_denoiser() -> None:
+    network, other, x = small_network(), small_network(seed=1), normal(5, 2)
+    times = torch.tensor([900.0, 40.5])
+    levels = Levels(times)
+    with torch.no_grad():
+        for denoiser in (network, other, network):  # what was prepared for another is not used
+            for k in (0, 1, 1):
+                assert torch.equal(levels.ask(denoiser, x, k), denoiser(x, times[k]))
+        assert not torch.equal(levels.ask(network, x, 0), network(x, times[1]))
+    steps = torch.tensor([[0], [1]])
+    assert torch.equal(levels.ask(network, x.expand(2, 5, 2), steps), network(x.expand(2, 5, 2), times[steps]))
+
+
+def test_levels_are_embedded_once_where_weights_stay_unchanged() -> None:
+    network, x, levels = small_network(), normal(5, 2), Levels(torch.tensor([900.0, 40.5]))
+    embeddings = []
+    network.net.scales.register_forward_hook(lambda *call: embeddings.append(call))
+    with torch.no_grad(), levels.unchanged():
+        first = [levels.ask(network, x, k) for k in (0, 1, 0, 1)]
+        assert len(embeddings) == 2 and torch.equal(first[0], first[2])
+        with torch.enable_grad():  # a gradient reaches the weights of the embedding
+            levels.ask(network, x, 0).sum().backward()
+            assert next(network.net.scales.parameters()).grad is not None
+    with torch.no_grad():
+        next(network.net.scales.parameters()).mul_(2.0)
+        assert torch.equal(levels.ask(network, x, 0), network(x, torch.tensor(900.0)))
+        assert not torch.equal(levels.ask(network, x, 0), first[0])
+
+
+def test_levels_of_a_denoiser_without_them_are_asked_as_they_are() -> None:
+    exact = MixtureDenoiser(MEANS, STD, make_schedule("cosine"))
+    assert torch.equal(Levels(torch.tensor([500.0])).ask(exact, MEANS, 0), exact(MEANS, torch.tensor(500.0)))
