@@ -33,6 +33,11 @@ class OwnEntry:
         """Every hyper-parameter that can be changed, with its value before changes."""
         return asdict(self.config)
 
+    @property
+    def before(self) -> dict[str, Any]:
+        """Every hyper-parameter as a run had it before the field existed: the class's own default."""
+        return asdict(type(self.config)())
+
     def settings(self, changes: Changes) -> dict[str, Any]:
         """Every hyper-parameter with ``changes``, JSON; ValueError names unknown ones."""
         return asdict(self._config(changes))

@@ -18,6 +18,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from agents.algorithms.config import PathwiseConfig
+from agents.algorithms.presets import PRESETS
+from agents.core.config import AgentConfig
 from agents.core.diagnostics import refuse_without_gradient
 from agents.core.ipm_agent import IPMAgent
 from agents.core.losses import Loss
@@ -32,6 +34,11 @@ class Pathwise(IPMAgent):
     config: PathwiseConfig
     needs_density = False
     uses_value = False
+
+    @classmethod
+    def default_config(cls) -> AgentConfig:
+        """The preset `pathwise`."""
+        return PRESETS["pathwise"].config
 
     def check(self) -> None:
         """As `IPMAgent.check`; ValueError too where the reward has no gradient."""

@@ -51,8 +51,8 @@ EVERY_K: dict[str, Any] = {
     "ema_decay": None,
     "ema_width": 0.1,
 }
-"""Settings that follow K, of `sft_pg_every_k` and `pathwise_every_k`: meant to need no tuning at any K from 1 to 20,
-which `python -m benchmarks.defaults` measures."""
+"""Settings of `sft_pg` and `pathwise` that need no tuning at any K from 1 to 20; benchmarks/DEFAULTS.md has what each
+is worth."""
 
 PRESETS: dict[str, Preset] = {
     "reinforce": Preset(
@@ -60,11 +60,10 @@ PRESETS: dict[str, Preset] = {
         replace(_PLAIN, baseline="none"),
         "Williams 1992; DDPO-SF of Black et al., ICLR 2024, arXiv 2305.13301",
     ),
-    "sft_pg": Preset("sft_pg", _PLAIN, "Fan & Lee, ICML 2023, arXiv 2301.13362, algorithm 1, with our step sizes"),
-    "sft_pg_every_k": Preset(
+    "sft_pg": Preset(
         "sft_pg",
         replace(_PLAIN, baseline="stein", **EVERY_K),
-        "Fan & Lee, ICML 2023, arXiv 2301.13362, algorithm 1, with baseline V(x[k+1], k+1) and settings that follow K",
+        "Fan & Lee, ICML 2023, arXiv 2301.13362, algorithm 1, with the baseline V(x[k+1], k+1) and our settings",
     ),
     "sft_pg_paper": Preset(
         "sft_pg",
@@ -121,14 +120,8 @@ PRESETS: dict[str, Preset] = {
     ),
     "pathwise": Preset(
         "pathwise",
-        PathwiseConfig(),
-        "DRaFT and DRaFT-K, Clark et al., ICLR 2024, arXiv 2309.17400; "
-        "not ShortFT, which needs a second, distilled model",
-    ),
-    "pathwise_every_k": Preset(
-        "pathwise",
         PathwiseConfig(**EVERY_K),
-        "with settings that follow K: DRaFT and DRaFT-K, Clark et al., ICLR 2024, arXiv 2309.17400; "
+        "DRaFT and DRaFT-K, Clark et al., ICLR 2024, arXiv 2309.17400; "
         "not ShortFT, which needs a second, distilled model",
     ),
 }

@@ -12,7 +12,7 @@ from agents.core.config import AgentConfig
 from agents.core.spaces import Choice, Range, Space, around
 
 SHARED: Space = {
-    "learning_rate": Range(5e-5, 3e-3),
+    "learning_rate": Range(5e-5, 1e-2),
     "critic_learning_rate": Range(3e-4, 1e-2),
     "n_critic": Range(1, 8),
     "std": Choice(("fixed", "learned")),

@@ -12,16 +12,22 @@ from tyro.conf import Positional, arg
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from agents.algorithms.config import PolicyGradientConfig
-from agents.algorithms.presets import PRESETS
+from agents.algorithms.presets import PRESETS, preset
 from agents.core.task import Conditions, Task, named_values
 from diffusion_env.config import EvaluationConfig, PretrainConfig
 from diffusion_env.fields import Bounds, Count, Seed, check_fields
 
 TOTAL_TIMESTEPS = 4_000_000
-"""Environment steps of the demo's training, and of ``train`` unless told: about 90 s on one core."""
+"""Environment steps of the demo's training, and of ``train`` unless told: 400,000 trajectories of 10 steps."""
 BASELINES = ("ddpm-1000", "ddpm-100", "ddpm-10", "ddim-10")
 
 Threads = Count
+
+
+def _sft_pg() -> PolicyGradientConfig:
+    config = preset("sft_pg")
+    assert isinstance(config, PolicyGradientConfig)
+    return config
 
 
 ALGO_HELP = (
@@ -107,7 +113,7 @@ class Demo(Checked):
     """Whether the untouched samplers are measured by a second process while the first one trains."""
     progress_bar: bool = True
     """Whether a progress bar shows the current SW2."""
-    algorithm: Annotated[PolicyGradientConfig, Flat] = field(default_factory=PolicyGradientConfig)
+    algorithm: Annotated[PolicyGradientConfig, Flat] = field(default_factory=_sft_pg)
     evaluation: Annotated[EvaluationConfig, Flat] = field(default_factory=EvaluationConfig)
 
 
@@ -170,7 +176,7 @@ class Train(Checked):
     """A name in `agents.zoo.NAMES`, or your own, FILE:NAME of a class or function."""
     set: Annotated[Values, arg(metavar="[NAME=VALUE ...]")] = ()
     """Hyper-parameters that replace the algorithm's own, for those without flags."""
-    algorithm: Annotated[Any, Flat] = field(default_factory=PolicyGradientConfig)
+    algorithm: Annotated[Any, Flat] = field(default_factory=_sft_pg)
 
     @property
     def changes(self) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The grids of the defaults: one setting at every K on every set, and what each part of it is worth.
 
-`DEFAULTS` is what is claimed. `ABLATION` and every choice behind the defaults use other numbers of steps, except K = 1,
-which has no neighbour.
+`DEFAULTS` is what is claimed. The choices behind the defaults were made on single runs with seed 100, which no grid has:
+the swiss roll and gaussians25 at K = 1, 2, 4 and 10, moons and checkerboard at K = 1. Nothing was tried on the other
+sets, nor at K = 20. `ABLATION` uses other numbers of steps, except K = 1, which has no neighbour.
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ from benchmarks.comparison.grids import TEN_STEP_SETS, task
 
 TRAJECTORIES = 400_000
 STEPS = (1, 2, 4, 10, 20)
+UNTUNED_SETS = ("rings", "spirals")
+"""Made after the defaults were chosen; nothing was tried on them before."""
 TUNED_SETS, TUNED_STEPS = ("swiss_roll", "gaussians25"), (1, 3, 8)
-SFT_PG = Entry("sft_pg_every_k", "sft_pg_every_k", title="policy gradient")
-PATHWISE = Entry("pathwise_every_k", "pathwise_every_k", title="through x")
+SFT_PG, PATHWISE = Entry("sft_pg", "sft_pg", title="policy gradient"), Entry("pathwise", "pathwise", title="through x")
 
 DEFAULTS = Grid(
     "defaults",
     "One default at every K",
     (SFT_PG, PATHWISE),
-    tuple(task(dataset, k) for k in STEPS for dataset in TEN_STEP_SETS),
+    tuple(task(dataset, k) for k in STEPS for dataset in (*TEN_STEP_SETS, *UNTUNED_SETS)),
     {k: TRAJECTORIES * k for k in STEPS},
-    baseline=SFT_PG.name,
 )
 
 
@@ -47,11 +48,10 @@ ABLATION = Grid(
         without(
             "one_step_size",
             "the step size of K = 10 at every K",
-            learning_rate=preset("sft_pg_every_k").at_steps(10)[1],
+            learning_rate=preset("sft_pg").at_steps(10)[1],
             learning_rate_exponent=0.0,
         ),
     ),
     tuple(task(dataset, k) for k in TUNED_STEPS for dataset in TUNED_SETS),
     {k: TRAJECTORIES * k for k in TUNED_STEPS},
-    baseline=SFT_PG.name,
 )

@@ -78,10 +78,13 @@ def settings(run: Run, plan: Plan) -> dict[str, Any]:
 def same_settings(recorded: dict[str, Any], wanted: dict[str, Any]) -> bool:
     """Whether a result with the settings ``recorded`` is one of a run with the settings ``wanted``.
 
-    A hyper-parameter that did not exist when the run was made counts as what it is in the algorithm's own settings.
+    A hyper-parameter that did not exist when the run was made counts as the default of its class, where the algorithm's
+    entry says so (`OwnEntry.before`), else as what it is in the algorithm's own settings.
     """
     algorithm = wanted["algorithm"]
-    default = {} if algorithm == FLOOR else json.loads(json.dumps(find(algorithm).settings({})))
+    entry = None if algorithm == FLOOR else find(algorithm)
+    before = {} if entry is None else getattr(entry, "before", None) or entry.settings({})
+    default = json.loads(json.dumps(before))
     filled = {name: default[name] for name in wanted["hyperparameters"] if name in default}
     return {**recorded, "hyperparameters": {**filled, **recorded["hyperparameters"]}} == wanted
 

@@ -75,6 +75,8 @@ def small_config() -> Callable[..., AgentConfig]:
         sizes |= {"n_critic_exponent": 0.0, "learning_rate_exponent": 0.0}
         sizes |= {"group_size": 4} if algo == "grpo" else {}
         sizes |= {"ema_width": None} if "ema_decay" in changes else {}
+        unlike_stein = {"minibatch_size", "surrogate", "advantage_normalization"} & set(changes)
+        sizes |= {"baseline": "value"} if algo == "sft_pg" and unlike_stein else {}
         return preset(algo, **sizes | changes)
 
     return small

@@ -25,7 +25,7 @@ def trial(config: defaults.DefaultsConfig) -> dict[str, list[Any]]:
 
 
 def test_every_run_is_there_with_its_metrics(trial: dict[str, list[Any]]) -> None:
-    assert sorted(trial) == ["floor", "pathwise_every_k", "sft_pg_every_k", "untouched"]
+    assert sorted(trial) == ["floor", "pathwise", "sft_pg", "untouched"]
     for runs in trial.values():
         assert [(run["task"]["dataset"], run["task"]["num_steps"]) for run in runs] == [
             ("moons", 1),
@@ -38,8 +38,8 @@ def test_the_report_has_a_line_per_task_and_says_what_is_missed(
     trial: dict[str, list[Any]], config: defaults.DefaultsConfig
 ) -> None:
     text = (config.results / "defaults_x0.0005.md").read_text()
-    assert "8 of 600 runs are there" in text.replace("\n", " ")
-    assert "| `sft_pg_every_k` | 1 | moons | 1 |" in text and "| `pathwise_every_k` | 4 | gaussians8 | 1 |" in text
+    assert "8 of 800 runs are there" in text.replace("\n", " ")
+    assert "| `sft_pg` | 1 | moons | 1 |" in text and "| `pathwise` | 4 | gaussians8 | 1 |" in text
     assert "**missed**" in text  # two hundred trajectories reach nothing
 
 

@@ -93,7 +93,7 @@ def test_a_metric_that_is_not_there_is_not_checked() -> None:
 def test_a_healthy_run_keeps_every_limit(
     make_agent: MakeAgent, small_config: SmallConfig, record: Record, standard_normal: EpsMLP
 ) -> None:
-    config = small_config("sft_pg", value_width=32)
+    config = small_config("sft_pg", value_width=32, learning_rate=6e-4)
     agent = make_agent(config, num_envs=64, denoiser=standard_normal)
     lines = record(agent)
     with warnings.catch_warnings():

@@ -17,7 +17,7 @@ NUMBERS: dict[str, dict[int, dict[str, float]]] = {
     "untouched": {
         k: {"sw2": 1.1, "w1": 1.2, "auc_boosting": 0.9, "auc_neighbours": 0.8, "off_support": 0.5} for k in (1, 4)
     },
-    "sft_pg_every_k": {
+    "sft_pg": {
         1: {"sw2": 0.2, "w1": 0.3, "auc_boosting": 0.58, "auc_neighbours": 0.61, "off_support": 0.02},
         4: {"sw2": 0.1, "w1": 0.2, "auc_boosting": 0.52, "auc_neighbours": 0.53, "off_support": 0.02},
     },
@@ -26,7 +26,7 @@ NUMBERS: dict[str, dict[int, dict[str, float]]] = {
 
 @pytest.fixture
 def results() -> Results:
-    """One set at K = 1 and 4, one seed; of `pathwise_every_k` there is nothing."""
+    """One set at K = 1 and 4, one seed; of `pathwise` there is nothing."""
     found: dict[Run, Any] = {}
     for run in DEFAULTS.runs([0]):
         k = run.task.num_steps
@@ -37,13 +37,13 @@ def results() -> Results:
 
 
 def test_targets_are_computed_from_the_runs(results: Results) -> None:
-    assert mean_of("sw2")(results, "sft_pg_every_k") == pytest.approx(0.95)
-    assert iqm_of("sw2")(results, "sft_pg_every_k") == pytest.approx(0.95)
-    assert worst_task("sw2")(results, "sft_pg_every_k") == pytest.approx(0.9)
-    assert largest(AUCS, lambda k: k >= 4)(results, "sft_pg_every_k") == 0.53
-    assert largest(AUCS, lambda k: k < 4)(results, "sft_pg_every_k") == 0.61
-    assert largest(["off_support"], lambda k: k == 20)(results, "sft_pg_every_k") is None
-    assert mean_of("sw2")(results, "pathwise_every_k") is None
+    assert mean_of("sw2")(results, "sft_pg") == pytest.approx(0.95)
+    assert iqm_of("sw2")(results, "sft_pg") == pytest.approx(0.95)
+    assert worst_task("sw2")(results, "sft_pg") == pytest.approx(0.9)
+    assert largest(AUCS, lambda k: k >= 4)(results, "sft_pg") == 0.53
+    assert largest(AUCS, lambda k: k < 4)(results, "sft_pg") == 0.61
+    assert largest(["off_support"], lambda k: k == 20)(results, "sft_pg") is None
+    assert mean_of("sw2")(results, "pathwise") is None
 
 
 def test_what_is_missed_is_called_so(results: Results) -> None:

@@ -2,14 +2,18 @@
 
 import pytest
 
+from agents.algorithms.config import PolicyGradientConfig
+from agents.algorithms.presets import preset
 from benchmarks.comparison import tuned as tuned_module
-from benchmarks.comparison.tuned import FEW, MANY, STAGES, STUDIES, has_study, study, tuned
+from benchmarks.comparison.tuned import FEW, FIRST_EDITION, MANY, STAGES, STUDIES, has_study, study, tuned
 from diffusion_env.checkpoints import write_json
 
 
 def test_the_best_trial_replaces_what_the_study_fixed():
     found = study("sft_pg")
-    assert tuned("sft_pg") == found["problem"]["held"] | found["changes"] != tuned("sft_pg", MANY)
+    then = FIRST_EDITION["sft_pg"]
+    assert tuned("sft_pg") == then | found["problem"]["held"] | found["changes"] != tuned("sft_pg", MANY)
+    assert then["baseline"] == "value" and preset("sft_pg", **then) == PolicyGradientConfig()
 
 
 def test_both_stages_have_the_same_studies():
