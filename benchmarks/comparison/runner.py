@@ -192,7 +192,7 @@ def measured_again(run: Run, plan: Plan, before: RunResult) -> RunResult:
     torch.set_num_threads(1)
     wanted, task = settings(run, plan), plan.prepare(run.task, plan.folder, plan.scale)
     algorithm = find(run.entry.algorithm).make(task, run.seed, run.entry.changes_at(task.num_steps))
-    restore_sampler(sampler_path(plan.folder, run), algorithm, training_settings(wanted))
+    restore_sampler(sampler_path(plan.folder, run), algorithm, training_settings(wanted), same_settings)
     return {**before, "settings": wanted, **plan.protocol.of_trained(algorithm, run.seed)}
 
 

@@ -6,6 +6,8 @@ weights of the sampler, its critic, the step table it walks, and the settings th
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +55,21 @@ def save_sampler(path: Path, algorithm: Algorithm, settings: dict[str, Any]) -> 
     return save_object(path, Header(KIND, algorithm.name, settings), state)
 
 
-def restore_sampler(path: Path, algorithm: Algorithm, settings: dict[str, Any]) -> None:
+def restore_sampler(
+    path: Path,
+    algorithm: Algorithm,
+    settings: dict[str, Any],
+    same: Callable[[dict[str, Any], dict[str, Any]], bool] = operator.eq,
+) -> None:
     """Put what `save_sampler` wrote into ``algorithm``, made as the one that was trained, which then samples as it did.
+
+    ``same``: whether recorded settings, its first argument, are ``settings``, its second.
 
     Raises:
         CheckpointError: the file is missing or damaged, was trained with other settings, or does not fit.
     """
     state, header = load_object(path, KIND)
-    if header.config != settings:
+    if not same(header.config, settings):
         raise CheckpointError(
             f"{path} was trained with {header.config}, and the run has {settings}. Train the run again: the command "
             "without --measure-only does."

@@ -24,7 +24,7 @@ from benchmarks.comparison.runner import (
     settings,
 )
 from benchmarks.comparison.samplers import sampler_path
-from diffusion_env.checkpoints import CheckpointError
+from diffusion_env.checkpoints import CheckpointError, load_object, save_object
 
 BUDGET = 3_840
 TASK = Task("swiss_roll", num_steps=1, num_envs=NUM_ENVS)
@@ -105,6 +105,16 @@ def test_a_sampler_of_other_settings_is_not_measured_as_this_run(results, plan):
     for other in (replace(plan, scale=0.5), replace(plan, protocol=replace(plan.protocol, curve_samples=400))):
         with pytest.raises(CheckpointError, match="was trained with"):
             measured_again(run, other, results["sft_pg"])
+
+
+def test_a_sampler_saved_before_a_hyper_parameter_existed_is_measured(results, plan, tmp_path):
+    run = next(run for run in plan.grid.runs() if run.entry.name == "sft_pg")
+    state, header = load_object(sampler_path(plan.folder, run), "sampler")
+    del header.config["hyperparameters"]["compile"]
+    earlier = replace(plan, folder=tmp_path)
+    sampler_path(tmp_path, run).parent.mkdir(parents=True)
+    save_object(sampler_path(tmp_path, run), header, state)
+    assert measured_again(run, earlier, results["sft_pg"]) == results["sft_pg"]
 
 
 def test_all_saved_samplers_are_measured_again_with_one_call(results, plan, capsys):
