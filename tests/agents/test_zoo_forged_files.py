@@ -19,7 +19,10 @@ from agents.core.task import Task
 from agents.zoo import find
 from diffusion_env.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
 from diffusion_env.critics import make_critic
-from tests.support import ENV_ID, MISSING, forged, small_network
+from diffusion_env.denoisers.dit import DiTDenoiser
+from diffusion_env.denoisers.loading import read_denoiser
+from diffusion_env.samplers.schedules import make_schedule
+from tests.support import ENV_ID, MISSING, forged, seeded, small_network, small_unet
 
 LARGE = {"pad": torch.zeros(8192), **{f"pad{i}": torch.zeros(1) for i in range(128)}}
 """Tensors with a side as long as the widest layer, as many as the deepest network has: 33 kB that ask for 34 GB."""
@@ -87,6 +90,32 @@ def test_environments_refuse_forged_files(tmp_path: Path, points_file: Path) -> 
             with pytest.raises(CheckpointError) as caught:
                 made(path)
             assert "\n" not in str(caught.value), name
+
+
+OF_A_UNET: dict[str, tuple[str, Any]] = {
+    "huge channels": ("config architecture block_out_channels", [2**20, 2**20]),
+    "channels below 0": ("config architecture block_out_channels", [-8, 8]),
+    "no channels": ("config architecture block_out_channels", []),
+    "a block to import": ("config architecture down_block_types", ["os:system", "DownBlock2D"]),
+    "layers that are text": ("config architecture layers_per_block", "two"),
+    "huge time embedding": ("config architecture time_embedding_dim", 2**40),
+    "an architecture that is a list": ("config architecture", [1]),
+}
+
+
+@pytest.mark.parametrize("kind", ["dit", "unet"])
+def test_networks_of_images_refuse_forged_files(kind: str, tmp_path: Path) -> None:
+    if kind == "unet":
+        pytest.importorskip("diffusers", reason="the extra images is not installed")
+    shape, schedule = (1, 8, 8), make_schedule("cosine")
+    network = small_unet() if kind == "unet" else DiTDenoiser(shape, schedule, 8, 1, seeded(0))
+    whole = network.save(tmp_path / "network")
+    read_denoiser(whole)
+    table = OF_A_NETWORK | (OF_A_UNET if kind == "unet" else {})
+    for name, path in forgeries(whole, table, ["config width", "config depth"]):
+        with pytest.raises(CheckpointError) as caught:
+            read_denoiser(path)
+        assert "\n" not in str(caught.value), name
 
 
 def test_agents_and_commands_refuse_forged_files(

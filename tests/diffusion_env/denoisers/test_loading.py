@@ -21,7 +21,7 @@ from diffusion_env.samplers.schedules import make_schedule
 from diffusion_env.samplers.walk import sample
 from tests.support import normal, small_network
 
-NAMES = ["swiss_roll", "moons", "gaussians8", "gaussians25", "checkerboard", "pinwheel"]
+NAMES = ["swiss_roll", "moons", "gaussians8", "gaussians25", "checkerboard", "pinwheel", "rings", "spirals"]
 COSINE = make_schedule("cosine")
 
 
