@@ -46,6 +46,8 @@ EVERY_K: dict[str, Any] = {
     "n_critic_exponent": 0.5,
     "learning_rate": 3e-3,
     "learning_rate_exponent": 0.7,
+    "critic_learning_rate": 5e-3,
+    "critic_lr_schedule": "constant",
     "critic_data_batch": 512,
     "critic_slope_penalty": 0.03,
     "ema_decay": None,

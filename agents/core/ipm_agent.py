@@ -205,11 +205,11 @@ class IPMAgent:
         }
 
     def set_learning_rates(self) -> None:
-        """The three step sizes of now, by ``lr_schedule``, and the critic's slope penalty."""
+        """The three step sizes of now, by their schedules, and the critic's slope penalty."""
         c, left = self.config, self.progress_remaining
         set_learning_rate(self.policy_optimizer, decayed(self.learning_rate, c.lr_schedule, left))
         set_learning_rate(self.value_optimizer, decayed(c.value_learning_rate, c.lr_schedule, left))
-        self.critic.set_learning_rate(decayed(c.critic_learning_rate, c.lr_schedule, left))
+        self.critic.set_learning_rate(decayed(c.critic_learning_rate, c.critic_lr_schedule or c.lr_schedule, left))
         if c.critic_slope_penalty is not None:
             weight = c.critic_slope_penalty / self.envs.table.num_steps
             self.critic.set_slope_penalty(decayed(weight, c.lr_schedule, left))

@@ -1,8 +1,8 @@
 """The grids of the defaults: one setting at every K on every set, and what each part of it is worth.
 
-`DEFAULTS` is what is claimed. The choices behind the defaults were made on single runs with seed 100, which no grid has:
-the swiss roll and gaussians25 at K = 1, 2, 4 and 10, moons and checkerboard at K = 1. Nothing was tried on the other
-sets, nor at K = 20. `ABLATION` uses other numbers of steps, except K = 1, which has no neighbour.
+`DEFAULTS` is what is claimed. The choices behind the defaults were made on single runs with seed 100, which no grid
+has: the swiss roll and gaussians25 at K = 1, 2, 4 and 10, moons and checkerboard at K = 1. Nothing was tried on the
+other sets, nor at K = 20. `ABLATION` uses other numbers of steps, except K = 1, which has no neighbour.
 """
 
 from __future__ import annotations

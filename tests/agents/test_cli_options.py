@@ -71,6 +71,7 @@ def test_defaults_are_those_of_the_dataclasses(command: type) -> None:
 
 OTHER = {
     "lr_schedule": "constant",
+    "critic_lr_schedule": "linear",
     "minibatch_size": "7",
     "max_grad_norm": "0.75",
     "std": "learned",

@@ -22,6 +22,7 @@ BAD: dict[str, list[Any]] = {
     "adam_beta1": [1.0, -0.1],
     "adam_beta2": [1.0, NAN],
     "lr_schedule": ["cosine", None],
+    "critic_lr_schedule": ["cosine"],
     "max_grad_norm": [0, -0.1, NAN],
     "ema_decay": [1, -0.1, NAN],
     "ema_width": [0, 0.3, NAN],

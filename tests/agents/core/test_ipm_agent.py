@@ -168,11 +168,16 @@ def test_the_average_follows_its_decay_per_policy_step(make_agent: MakeAgent) ->
     assert not torch.equal(first(agent.average), first(agent.policy))
 
 
-@pytest.mark.parametrize(("schedule", "last"), [("linear", 0.25), ("constant", 1.0)])
-def test_the_step_sizes_follow_the_schedule(make_agent: MakeAgent, schedule: Schedule, last: float) -> None:
+@pytest.mark.parametrize(
+    ("schedule", "critic_schedule", "last", "last_of_critic"),
+    [("linear", None, 0.25, 0.25), ("constant", None, 1.0, 1.0), ("linear", "constant", 0.25, 1.0)],
+)
+def test_the_step_sizes_follow_their_schedules(
+    make_agent: MakeAgent, schedule: Schedule, critic_schedule: Schedule | None, last: float, last_of_critic: float
+) -> None:
     critic = make_critic("energy", (2,))
     rates: dict[str, Any] = {"learning_rate": 1e-3, "critic_learning_rate": 1e-3, "std_lr_scale": 30.0}
-    config = replace(SMALL, **rates, std="learned", lr_schedule=schedule)
+    config = replace(SMALL, **rates, std="learned", lr_schedule=schedule, critic_lr_schedule=critic_schedule)
     agent = make_agent(config, critic=critic)
     agent.learn(4 * 48)  # four iterations; the last starts with a quarter of the run to go
     network, log_std_ratio = agent.policy_optimizer.param_groups
@@ -180,7 +185,7 @@ def test_the_step_sizes_follow_the_schedule(make_agent: MakeAgent, schedule: Sch
     assert log_std_ratio["params"] == [agent.policy.log_std_ratio]
     assert log_std_ratio["lr"] == pytest.approx(30e-3 * last)
     assert agent.value_optimizer.param_groups[0]["lr"] == pytest.approx(1e-3 * last)
-    assert critic.optimizer.param_groups[0]["lr"] == pytest.approx(1e-3 * last)  # type: ignore[union-attr, index]
+    assert critic.optimizer.param_groups[0]["lr"] == pytest.approx(1e-3 * last_of_critic)  # type: ignore[union-attr, index]
 
 
 def test_the_gradient_norm_is_reported_as_it_was_and_clipped(make_agent: MakeAgent) -> None:

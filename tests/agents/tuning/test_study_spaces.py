@@ -14,7 +14,6 @@ from agents.tuning.trials import Problem
 
 DIMENSIONS = {
     **{"reinforce": 7, "sft_pg": 8, "sft_pg_paper": 8, "ddpo": 9, "dpok": 9, "grpo": 11, "rwr": 8, "dxdp": 10},
-    **{"sft_pg_every_k": 8, "pathwise_every_k": 8},
     **{"pathwise": 8, "ppo": 7, "a2c": 6, "trpo": 5, "sac": 6, "td3": 5},
 }
 """Hyper-parameters that are tuned, at K = 10."""
