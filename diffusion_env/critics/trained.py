@@ -89,7 +89,7 @@ class TrainedCritic(Critic):
         self.check_batch(fake, "fake batch")
         # A rollout may call this from no_grad or inference_mode, where no gradient could be taken.
         with torch.inference_mode(False), torch.enable_grad():
-            terms = self._loss_terms(torch.cat([real, fake]).detach(), len(real), penalty)
+            terms = self.loss_terms(torch.cat([real, fake]).detach(), len(real), penalty)
             self.optimizer.zero_grad()
             weights = list(self.network.parameters())
             # `inputs` keeps the gradient out of whatever else the penalty was made from.
@@ -101,7 +101,9 @@ class TrainedCritic(Critic):
             self.project()
         return metrics
 
-    def _loss_terms(self, both: Tensor, num_real: int, penalty: Penalty | None) -> dict[str, Tensor]:
+    def loss_terms(self, both: Tensor, num_real: int, penalty: Penalty | None = None) -> dict[str, Tensor]:
+        """``critic_loss``, which is minimised, and what it consists of, each 0-d, on ``both`` batches (N + M, *shape), of
+        which the first ``num_real`` are real."""
         parts = [num_real, len(both) - num_real]
         f_real, f_fake = self(both).split(parts)
         ipm = f_real.mean() - f_fake.mean()
