@@ -24,29 +24,19 @@ from agents.core.ipm_agent import IPMAgent
 from agents.core.losses import Loss, Metrics, value_loss
 from agents.core.optimization import refuse_non_finite
 from agents.core.rollout import Trajectories
-from diffusion_env.critics.trained import TrainedCritic
-
-DONE_HERE = (
-    "iterate",
-    "set_learning_rates",
-    "rollout",
-    "teach",
-    "update_critic",
-    "value_penalty",
-    "update_value",
-    "update_policy",
-    "after_step",
-    "parts",
+from agents.core.stacking import (
+    Networks,
+    copy_into,
+    critic_optimizer,
+    dims_of,
+    evaluations,
+    of_seed,
+    refuse_unlike,
+    refuse_unsupported,
+    stacked_adam,
+    unstack_adam,
 )
-"""Joints of `IPMAgent` that are done here for all seeds: a class that replaces one of them cannot be stacked."""
-STACKABLE: dict[str, tuple[Any, ...]] = {
-    "minibatch_size": (None,),
-    "baseline": ("value", "group"),
-    "step_weight": ("uniform",),
-    "gradient_checkpointing": (False,),
-}
-"""Fields of a configuration, and the values that can be stacked; any other value draws, differentiates or looks at
-numbers where vmap does not let it."""
+from diffusion_env.critics.trained import TrainedCritic
 
 
 @runtime_checkable
@@ -75,9 +65,11 @@ class ManySeeds:
         Raises ValueError where something is not supported, and says what is.
         """
         self.agents = list(agents)
-        refuse_unlike(self.agents)
-        refuse_unsupported(self.agents[0])
+        if not self.agents:
+            raise ValueError("ManySeeds received no agent. Give agents that differ in their seed, at least one.")
         first = self.agents[0]
+        refuse_unsupported(first)
+        refuse_unlike(self.agents)
         self.config, self.n_critic, self.learning_rate = first.config, first.n_critic, first.learning_rate
         self.uses_value, self.critic = first.uses_value, cast(TrainedCritic, first.critic)
         self.newest: Trajectories | None = None  # (K + 1, B, S, *shape) and (K, B, S)
@@ -152,7 +144,9 @@ class ManySeeds:
         def one(weights: dict[str, Tensor], *arguments: Any) -> Any:
             return functional_call(self.networks, weights, (function, *arguments))
 
-        run = vmap(one, in_dims=(0, *dims) if isinstance(dims, tuple) else (0, *[dims] * len(arguments)), out_dims=out_dims)
+        run = vmap(
+            one, in_dims=(0, *dims) if isinstance(dims, tuple) else (0, *[dims] * len(arguments)), out_dims=out_dims
+        )
         return run({**self.weights, **self.own_buffers}, *arguments)
 
     # --- the joints that `IPMAgent.iterate` calls ----------------------------------------------------------------
@@ -163,7 +157,9 @@ class ManySeeds:
             agent.set_learning_rates()
         first = self.agents[0]
         own = (first.policy_optimizer, first.value_optimizer, critic_optimizer(first))
-        for optimizer, single in zip((self.policy_optimizer, self.value_optimizer, self.critic_optimizer), own, strict=True):
+        for optimizer, single in zip(
+            (self.policy_optimizer, self.value_optimizer, self.critic_optimizer), own, strict=True
+        ):
             for group, of_one in zip(optimizer.param_groups, single.param_groups, strict=True):
                 group["lr"] = of_one["lr"]
 
@@ -272,7 +268,11 @@ class ManySeeds:
         """
         if bool(torch.stack(list(values.values())).isfinite().all()):
             return
-        singles = {f"{name} of seed {seed}": one for name, each in values.items() for seed, one in zip(self.seeds, each, strict=True)}
+        singles = {
+            f"{name} of seed {seed}": one
+            for name, each in values.items()
+            for seed, one in zip(self.seeds, each, strict=True)
+        }
         try:
             refuse_non_finite(self.agents[0].iteration, **singles)
         except FloatingPointError as error:
@@ -282,21 +282,10 @@ class ManySeeds:
             ) from None
 
 
-class Networks(nn.Module):
-    """Policy, V and critic of an agent, so that `functional_call` puts other weights into all of them for one call."""
-
-    def __init__(self, agent: IPMAgent) -> None:
-        super().__init__()
-        self.policy, self.value, self.critic = agent.policy, agent.value, agent.critic
-
-    def forward(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """``function(*arguments)``, which may use the networks."""
-        return function(*arguments)
-
-
 def walked(agent: IPMAgent, x: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
-    """xs (K + 1, B, *shape) from the start ``x`` (B, *shape) with ``noise`` (K, B, *shape); where steps are scored, their
-    log_prob (K, B) too.
+    """xs (K + 1, B, *shape) from the start ``x`` (B, *shape) with ``noise`` (K, B, *shape).
+
+    Where steps are scored, their log_prob (K, B) too.
 
     The environment's step ends at the same x[k+1] up to rounding: its action is made from x[k+1].
     """
@@ -307,100 +296,3 @@ def walked(agent: IPMAgent, x: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
         if agent.needs_density:
             log_probs.append(law.log_prob(xs[-1]))
     return (torch.stack(xs), torch.stack(log_probs)) if log_probs else (torch.stack(xs),)
-
-
-def dims_of(batch: Trajectories) -> Trajectories:
-    """Where the dimension S is in stacked trajectories, in the form that vmap asks for."""
-    return cast(Trajectories, type(batch)(2, None if batch.log_prob is None else 2))  # type: ignore[arg-type]
-
-
-def of_seed(batch: Trajectories, s: int) -> Trajectories:
-    """Trajectories of the seed at place ``s``."""
-    return Trajectories(batch.xs[:, :, s], None if batch.log_prob is None else batch.log_prob[:, :, s])
-
-
-def critic_optimizer(agent: IPMAgent) -> torch.optim.Adam:
-    """The one optimizer of the agent's critic, which `refuse_unsupported` has looked at."""
-    return cast(TrainedCritic, agent.critic).optimizer
-
-
-def evaluations(agent: IPMAgent) -> tuple[int, int]:
-    """Network evaluations of policy and reference so far."""
-    return agent.policy.num_evaluations, agent.reference.num_evaluations
-
-
-@torch.no_grad()
-def copy_into(targets: Iterable[Tensor], sources: Iterable[Tensor]) -> None:
-    """Overwrite tensors with others of the same shapes, any."""
-    for target, source in zip(targets, sources, strict=True):
-        target.copy_(source)
-
-
-def stacked_adam(
-    optimizers: Sequence[torch.optim.Optimizer], stacked: dict[nn.Parameter, nn.Parameter]
-) -> torch.optim.Adam:
-    """One Adam with the groups, settings and moments of S, on the weights ``stacked`` (S, *shape) for those of the
-    first."""
-    groups = [{**g, "params": [stacked[weight] for weight in g["params"]]} for g in optimizers[0].param_groups]
-    adam = torch.optim.Adam(groups)
-    for weights in zip(*[own_weights(optimizer) for optimizer in optimizers], strict=True):
-        states = [optimizer.state.get(weight, {}) for optimizer, weight in zip(optimizers, weights, strict=True)]
-        for name in states[0]:
-            values = [state[name] for state in states]
-            adam.state[stacked[weights[0]]][name] = values[0].clone() if name == "step" else torch.stack(values)
-    return adam
-
-
-def unstack_adam(adam: torch.optim.Adam, optimizer: torch.optim.Optimizer, s: int) -> None:
-    """Give ``optimizer`` the step sizes and moments of the seed at place ``s``."""
-    for stacked, weight in zip(own_weights(adam), own_weights(optimizer), strict=True):
-        if stacked in adam.state:
-            state = adam.state[stacked].items()
-            optimizer.state[weight] = {name: (value if name == "step" else value[s]).clone() for name, value in state}
-
-
-def own_weights(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
-    """Every weight that the optimizer moves, in the order of its groups."""
-    return [weight for group in optimizer.param_groups for weight in group["params"]]
-
-
-def refuse_unlike(agents: Sequence[IPMAgent]) -> None:
-    """ValueError unless the agents differ in their seed alone."""
-    if not agents:
-        raise ValueError("ManySeeds received no agent. Give agents that differ in their seed, at least one.")
-    for name in ("__class__", "config", "num_envs", "env_id", "env_kwargs", "device", "num_timesteps", "iteration"):
-        found = [getattr(agent, name) for agent in agents]
-        if other := [value for value in found if value != found[0]]:
-            raise ValueError(
-                f"Agents that are trained together differ in their seed alone; received {name} = {found[0]!r} and "
-                f"{other[0]!r}. Make them by one call in a loop over the seeds."
-            )
-    if len({id(agent.critic) for agent in agents}) < len(agents):
-        raise ValueError(
-            "The agents share one critic, but each seed trains its own. Give the critic's name, "
-            "env_kwargs=dict(critic='energy'), or a new object to each agent."
-        )
-
-
-def refuse_unsupported(agent: IPMAgent) -> None:
-    """ValueError, with what is supported, where the agent does something that cannot be done for stacked weights."""
-    kind, critic = type(agent), agent.critic
-    reasons = [f"it has its own {name}" for name in DONE_HERE if getattr(kind, name) is not getattr(IPMAgent, name)]
-    for name, allowed in STACKABLE.items():
-        if (value := getattr(agent.config, name, allowed[0])) not in allowed:
-            reasons.append(f"{name} is {value!r}, not {' or '.join(map(repr, allowed))}")
-    plain = [
-        isinstance(critic, TrainedCritic) and getattr(type(critic), name) is getattr(TrainedCritic, name)
-        for name in ("update", "project", "optimizers", "get_extra_state")
-    ]
-    if not all(plain) or critic.wants_value_penalty or not agent.critic_learns:
-        reasons.append(f"its critic {critic.name!r} is not trained by its loss alone, as 'energy' is")
-    if agent.ranks.size > 1:
-        reasons.append(f"there are {agent.ranks.size} ranks")
-    if reasons:
-        raise ValueError(
-            f"{kind.__name__} cannot be trained for many seeds at once: {'; '.join(reasons)}. Supported are algorithms "
-            "that replace no more than policy_loss, advantages, value_target, score and start, for example SFTPG and "
-            "Pathwise, with the critic 'energy' and an MLP denoiser. Train the seeds one after the other, or in "
-            "processes of their own."
-        )

@@ -102,8 +102,10 @@ class TrainedCritic(Critic):
         return metrics
 
     def loss_terms(self, both: Tensor, num_real: int, penalty: Penalty | None = None) -> dict[str, Tensor]:
-        """``critic_loss``, which is minimised, and what it consists of, each 0-d, on ``both`` batches (N + M, *shape), of
-        which the first ``num_real`` are real."""
+        """``critic_loss``, which is minimised, and its parts, each 0-d, on ``both`` batches (N + M, *shape).
+
+        The first ``num_real`` events are real.
+        """
         parts = [num_real, len(both) - num_real]
         f_real, f_fake = self(both).split(parts)
         ipm = f_real.mean() - f_fake.mean()

@@ -1,0 +1,106 @@
+"""Many seeds at once end where runs of their own end, name the one that fails, and refuse what they cannot do."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from agents.algorithms.policy_gradient import SFTPG
+from agents.core.ipm_agent import IPMAgent
+from agents.core.many import ManySeeds
+from diffusion_env.critics import EnergyCritic
+
+MakeAgent = Callable[..., IPMAgent]
+SmallConfig = Callable[..., Any]
+Everything = Callable[[IPMAgent], dict[str, Any]]
+SEEDS = (3, 5, 8)
+ITERATION = 2 * 3 * 8  # environment steps of make_agent's defaults
+
+
+@pytest.fixture
+def agents(make_agent: MakeAgent, small_config: SmallConfig) -> Callable[..., list[IPMAgent]]:
+    """``agents(algo, **changes)``: an agent for each of SEEDS."""
+
+    def make(algo: str = "sft_pg", **changes: Any) -> list[IPMAgent]:
+        config = small_config(algo, **changes)
+        return [make_agent(config, seed=seed, algo=algo) for seed in SEEDS]
+
+    return make
+
+
+def far(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+    """Names of what two snapshots do not share up to rounding; the environments' last critic metrics are left out."""
+    names = [name for name in theirs if "critic_metrics" not in name]
+    return [name for name in names if not near(ours[name], theirs[name])]
+
+
+def near(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor) and one.is_floating_point():
+        return torch.allclose(one, other, rtol=1e-4, atol=1e-5)
+    return torch.equal(one, other) if isinstance(one, Tensor) else bool(one == other)
+
+
+OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "sft_pg": ("sft_pg", {}),
+    "learned std, average over a share of the run": ("sft_pg", {"std": "learned", "ema_width": 0.1}),
+    "dpok": ("dpok", {}),
+    "grpo": ("grpo", {}),
+    "pathwise": ("pathwise", {"max_grad_norm": 0.01}),
+    "dxdp": ("dxdp", {"n_generator": 2}),
+}
+
+
+@pytest.mark.parametrize("case", OPTIONS)
+def test_every_seed_ends_where_a_run_of_its_own_ends(
+    agents: Callable[..., list[IPMAgent]], everything: Everything, case: str
+) -> None:
+    algo, changes = OPTIONS[case]
+    alone, together = agents(algo, **changes), agents(algo, **changes)
+    many = ManySeeds(together).learn(3 * ITERATION)
+    found = []
+    for agent in alone:
+        agent.learn(3 * ITERATION)
+        found.append(everything(agent))
+    ours = [everything(agent) for agent in together]
+    assert [far(a, b) for a, b in zip(ours, found, strict=True)] == [[], [], []]
+    assert all(far(ours[0], other) for other in ours[1:])  # negative control: seeds differ
+    loss = many.metrics["train/loss"]
+    assert isinstance(loss, Tensor)
+    alone_loss = [agent.metrics["train/loss"] for agent in alone if agent.metrics is not None]
+    torch.testing.assert_close(loss, torch.tensor(alone_loss), rtol=1e-3, atol=1e-5)
+
+
+def test_between_two_calls_the_agents_are_ordinary_ones(
+    agents: Callable[..., list[IPMAgent]], everything: Everything, tmp_path: Path
+) -> None:
+    together, alone = agents(), agents()
+    ManySeeds(together).learn(ITERATION)
+    ManySeeds(together).learn(ITERATION, reset_num_timesteps=False)
+    path = together[1].save(tmp_path / "one")
+    loaded = SFTPG.load(path, env_kwargs=together[1].env_kwargs | {"critic": EnergyCritic((2,), width=16)})
+    for agent in (loaded, together[1]):
+        agent.learn(ITERATION, reset_num_timesteps=False)
+    for _ in range(3):
+        alone[1].learn(ITERATION, reset_num_timesteps=False)
+    ours = everything(together[1])
+    assert far(ours, everything(loaded)) == far(ours, everything(alone[1])) == []
+
+
+@pytest.mark.parametrize(("part", "message"), [("value", "value_loss of seed 5"), ("policy", "critic_loss of seed 5")])
+def test_the_seed_that_fails_is_named_and_the_others_go_on(
+    agents: Callable[..., list[IPMAgent]], part: str, message: str
+) -> None:
+    together = agents()
+    many = ManySeeds(together).learn(ITERATION)
+    with torch.no_grad():
+        for weight in getattr(together[1], part).parameters():
+            weight.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match=rf"{message} became nan in iteration 1\..*keep the state"):
+        many.learn(ITERATION, reset_num_timesteps=False)
+    others = [agent for agent in many.agents if agent.seed != 5]
+    assert all(weight.isfinite().all() for agent in others for weight in agent.policy.parameters())
+    ManySeeds(others).learn(ITERATION, reset_num_timesteps=False)
+    assert all(agent.sample(8).isfinite().all() for agent in others)
