@@ -163,17 +163,6 @@ class DenoisingProcess:
             return Outcome(self.x, zeros, zeros, zeros, None)
         return self._reward(finished)
 
-    def skip_episode(self) -> Tensor:
-        """Start anew after an episode that was walked elsewhere; returns x[0] (B, *shape).
-
-        Draws what the end of an episode draws, so that the next draws are the same; scores and trains nothing.
-        """
-        self._reward_data()
-        return self.reset()
-
-    def _reward_data(self) -> Tensor:
-        return self.dataset.sample(min(self._data_batch_size, REWARD_BATCH), self.generator)
-
     def move(self, action: Tensor) -> Tensor:
         """x[k+1] (B, *shape) of every particle under ``action`` (B, *shape); changes nothing."""
         event_dims = len(self.shape)
@@ -206,7 +195,7 @@ class DenoisingProcess:
             self._show_to_critic(finished)
         ended = host_to_device(finished, self.device)
         critic_score = checked_scores(self.critic, self.x).where(ended, 0.0)
-        data = self._reward_data()
+        data = self.dataset.sample(min(self._data_batch_size, REWARD_BATCH), self.generator)
         data_score = checked_scores(self.critic, data).mean().where(ended, 0.0)
         reward = critic_score - data_score
         check_finite_reward(self.critic, reward)

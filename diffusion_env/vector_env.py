@@ -209,13 +209,6 @@ class DDPMShortcutVectorEnv(ProcessViews, VectorEnv[Any, Any, Any]):
             render_mode=self.render_mode,
         )
 
-    def skip_episode(self) -> Observation:
-        """The first observation after an episode that an agent has walked itself, without `step`, in mode SAME_STEP.
-
-        The generator is then where it would be after K calls of `step`, unless the environment trains the critic.
-        """
-        return self._observation(self.process.skip_episode())
-
     def data_batch(self) -> Tensor:
         """A fresh batch of training data (max(n, 128), *shape), network units, drawn from the shared generator."""
         return self.process.data_batch()
