@@ -195,7 +195,7 @@ class DenoisingProcess:
             self._show_to_critic(finished)
         ended = host_to_device(finished, self.device)
         critic_score = checked_scores(self.critic, self.x).where(ended, 0.0)
-        data = self.dataset.sample(min(self._data_batch_size, REWARD_BATCH), self.generator)
+        data = self.data_batch(REWARD_BATCH)
         data_score = checked_scores(self.critic, data).mean().where(ended, 0.0)
         reward = critic_score - data_score
         check_finite_reward(self.critic, reward)
@@ -231,13 +231,10 @@ class DenoisingProcess:
         for part in batch.tensor_split(num_updates(batch.shape[1]), dim=1):
             self.update_critic(part[-1], self.critic.trajectory_penalty(part))
 
-    def data_batch(self) -> Tensor:
-        """A fresh batch of training data (max(B, CRITIC_BATCH), *shape)."""
-        return self.dataset.sample(self._data_batch_size, self.generator)
-
-    @property
-    def _data_batch_size(self) -> int:
-        return max(self.num_envs, CRITIC_BATCH)
+    def data_batch(self, most: int | None = None) -> Tensor:
+        """A fresh batch of training data (max(B, CRITIC_BATCH), *shape), of no more than ``most`` points."""
+        size = max(self.num_envs, CRITIC_BATCH)
+        return self.dataset.sample(size if most is None else min(size, most), self.generator)
 
     def update_critic(self, fake: Tensor, penalty: Penalty | None = None) -> dict[str, float]:
         """One critic step on samples ``fake`` (M, *shape) against a fresh data batch; returns the critic's metrics."""

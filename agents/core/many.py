@@ -181,7 +181,7 @@ class ManySeeds:
 
         newest = self.each(chain, torch.stack(starts), torch.stack(noise), out_dims=2)
         for agent in self.agents:
-            agent.next_start = agent.envs.skip_episode()["x"]
+            agent.next_start = agent.envs.skip_episode()
             agent.num_timesteps += first.num_envs * first.policy.table.num_steps
         return Trajectories(newest[0], newest[1] if first.needs_density else None)
 

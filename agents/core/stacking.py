@@ -73,7 +73,7 @@ def evaluations(agent: IPMAgent) -> tuple[int, int]:
 
 @torch.no_grad()
 def copy_into(targets: Iterable[Tensor], sources: Iterable[Tensor]) -> None:
-    """Overwrite tensors with others of the same shapes, any."""
+    """Overwrite each target (any shape) with the source of the same shape, in place."""
     for target, source in zip(targets, sources, strict=True):
         target.copy_(source)
 

@@ -163,16 +163,3 @@ class TestCritics:
         resumed.critic.load_state_dict(envs.critic.state_dict())
         assert_same_steps(*[[made.step(action) for action in plan[1:]] for made in (envs, resumed)])
         np.testing.assert_array_equal(envs.reset()[0]["x"], resumed.reset()[0]["x"])
-
-
-def test_an_episode_walked_elsewhere_leaves_the_draws_as_they_are(gaussian: Dataset) -> None:
-    walked, skipped, other = (make_vector(gaussian, train_critic=False, critic="mmd") for _ in range(3))
-    for envs in (walked, skipped, other):
-        envs.reset(seed=0)
-    for action in vector_actions(2):
-        start = walked.step(action)[0]
-    found = skipped.skip_episode()
-    assert all(np.array_equal(start[name], found[name]) for name in ("x", "step"))
-    assert torch.equal(walked.data_batch(), skipped.data_batch())
-    other.reset()  # negative control: the data of the reward were not drawn
-    assert not torch.equal(walked.data_batch(), other.data_batch())

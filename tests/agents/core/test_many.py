@@ -73,7 +73,7 @@ def test_every_seed_ends_where_a_run_of_its_own_ends(
     torch.testing.assert_close(loss, torch.tensor(alone_loss), rtol=1e-3, atol=1e-5)
 
 
-def test_between_two_calls_the_agents_are_ordinary_ones(
+def test_between_calls_the_agents_are_ordinary_ones(
     agents: Callable[..., list[IPMAgent]], everything: Everything, tmp_path: Path
 ) -> None:
     together, alone = agents(), agents()

@@ -6,9 +6,9 @@ from benchmarks.speed import many
 
 
 def test_both_ways_are_timed(capsys: pytest.CaptureFixture[str]) -> None:
-    many.main(many.ManyConfig(seeds=2, num_envs=(4,), num_steps=2, iterations=1, rounds=1))
+    many.main(many.ManyConfig(seeds=1, num_envs=(4,), num_steps=2, iterations=1, rounds=1))
     header, _, row = capsys.readouterr().out.splitlines()
-    assert "2 seeds one after the other" in header
+    assert "1 seeds one after the other" in header
     assert row.startswith("| 4 |") and row.count(" ms ") == 2
 
 
