@@ -31,6 +31,7 @@ from agents.core.stacking import (
     dims_of,
     evaluations,
     of_seed,
+    random_numbers_explained,
     refuse_unlike,
     refuse_unsupported,
     stacked_adam,
@@ -144,10 +145,9 @@ class ManySeeds:
         def one(weights: dict[str, Tensor], *arguments: Any) -> Any:
             return functional_call(self.networks, weights, (function, *arguments))
 
-        run = vmap(
-            one, in_dims=(0, *dims) if isinstance(dims, tuple) else (0, *[dims] * len(arguments)), out_dims=out_dims
-        )
-        return run({**self.weights, **self.own_buffers}, *arguments)
+        in_dims = (0, *dims) if isinstance(dims, tuple) else (0, *[dims] * len(arguments))
+        with random_numbers_explained():
+            return vmap(one, in_dims, out_dims)({**self.weights, **self.own_buffers}, *arguments)
 
     # --- the joints that `IPMAgent.iterate` calls ----------------------------------------------------------------
 

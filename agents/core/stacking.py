@@ -5,7 +5,8 @@ Letters: S agents, which differ in their seed alone; B trajectories, n in the bu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -104,6 +105,21 @@ def unstack_adam(adam: torch.optim.Adam, optimizer: torch.optim.Optimizer, s: in
 def own_weights(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
     """Every weight that the optimizer moves, in the order of its groups."""
     return [weight for group in optimizer.param_groups for weight in group["params"]]
+
+
+@contextmanager
+def random_numbers_explained() -> Iterator[None]:
+    """Turn vmap's refusal of random operations into a ValueError that says what an algorithm does instead."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "randomness" not in str(error):
+            raise
+        raise ValueError(
+            "This algorithm draws random numbers in a method that is run for many seeds at once, where each seed needs "
+            "its own. Give its class a method noise(batch), which draws standard normal numbers (K, n, *shape) with "
+            "self.generator, and take them from there in policy_loss, as Pathwise does; or train one seed at a time."
+        ) from error
 
 
 def refuse_unlike(agents: Sequence[IPMAgent]) -> None:

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from agents.algorithms.policy_gradient import SFTPG
 from agents.core.ipm_agent import IPMAgent
+from agents.core.losses import Loss
 from agents.core.many import ManySeeds
+from agents.core.rollout import Trajectories
 from agents.core.stacking import stacked_adam, unstack_adam
 from diffusion_env.critics import EnergyCritic
 from tests.support import normal
@@ -22,6 +24,37 @@ SmallConfig = Callable[..., Any]
 class OwnStep(SFTPG):
     def after_step(self) -> None:
         """Leave the average as it is."""
+
+
+class Draws(SFTPG):
+    """Draws in its loss, by its own generator."""
+
+    def policy_loss(self, batch: Trajectories, advantage: Tensor | None, first: bool) -> Loss:
+        loss = torch.randn((), generator=self.generator) * self.policy(batch.xs[:-1], self.steps).mean.mean()
+        return loss, {}
+
+
+class ReadsNoise(Draws):
+    """The same from a method that can be asked once for each seed."""
+
+    def noise(self, batch: Trajectories) -> Tensor:
+        """One number for all, ()."""
+        return torch.randn((), generator=self.generator)
+
+    def policy_loss(self, batch: Trajectories, advantage: Tensor | None, first: bool) -> Loss:
+        return self.noise(batch) * self.policy(batch.xs[:-1], self.steps).mean.mean(), {}
+
+
+def test_random_numbers_come_from_the_method_noise(small_kwargs: dict[str, object]) -> None:
+    def made(kind: type[IPMAgent]) -> list[IPMAgent]:
+        return [kind(num_envs=4, env_kwargs=small_kwargs, seed=seed) for seed in range(2)]
+
+    with pytest.raises(ValueError, match=r"draws random numbers .* Give its class a method noise\(batch\)"):
+        ManySeeds(made(Draws)).learn(1)
+    many, alone = ManySeeds(made(ReadsNoise)).learn(1), made(ReadsNoise)
+    for agent, other in zip(many.agents, alone, strict=True):
+        other.learn(1)
+        torch.testing.assert_close(agent.sample(8, seed=0), other.sample(8, seed=0), rtol=1e-4, atol=1e-5)
 
 
 REFUSED: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -44,11 +77,11 @@ def test_critics_that_cannot_be_stacked(make_agent: MakeAgent, critic: str) -> N
         ManySeeds([make_agent(critic=critic)])
 
 
-def test_agents_that_cannot_be_stacked(make_agent: MakeAgent, small_world: dict[str, object]) -> None:
+def test_agents_that_cannot_be_stacked(make_agent: MakeAgent, small_kwargs: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="received no agent"):
         ManySeeds([])
     with pytest.raises(ValueError, match="OwnStep cannot be trained for many seeds at once: it has its own after_step"):
-        ManySeeds([OwnStep(env_kwargs=small_world, num_envs=4, seed=0)])
+        ManySeeds([OwnStep(env_kwargs=small_kwargs, num_envs=4, seed=0)])
     with pytest.raises(ValueError, match="is not trained by its loss alone"):
         ManySeeds([make_agent(train_critic=False)])
     critic = EnergyCritic((2,), width=16)
