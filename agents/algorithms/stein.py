@@ -19,6 +19,7 @@ from torch import Tensor
 from agents.core.diagnostics import has_gradient
 from agents.core.ipm_agent import IPMAgent
 from agents.core.shapes import check_shapes
+from diffusion_env.critics.trained import TrainedCritic
 from diffusion_env.samplers.law import GaussianStep, sum_event
 
 
@@ -34,18 +35,20 @@ def later_advantages(advantage: Tensor, gae_lambda: float, exact_end: bool) -> T
 
 def has_slope(agent: IPMAgent) -> bool:
     """Whether autograd finds a gradient through the reward; a function of numpy arrays has none."""
-    return has_gradient(agent.reward_of, agent.dataset.train[:2])
+    return isinstance(agent.critic, TrainedCritic) or has_gradient(agent.reward_of, agent.dataset.train[:2])
 
 
+@torch.no_grad()  # of the slopes themselves none is taken
 def slopes(agent: IPMAgent, x_next: Tensor) -> Tensor:
     """grad V(x[k+1], k+1) of x_next (K, n, *shape), same shape; after the last step that of the reward, or 0 where it
     has none."""
-    with torch.enable_grad():
-        x = x_next.detach().clone().requires_grad_()
-        total = agent.value(x[:-1], agent.steps[1:]).sum()
-        if has_slope(agent):
-            total = total + agent.reward_of(x[-1]).sum()
-        (found,) = torch.autograd.grad(total, x)
+    with_reward = has_slope(agent)
+
+    def total(x: Tensor) -> Tensor:
+        value = agent.value(x[:-1], agent.steps[1:]).sum()
+        return value + agent.reward_of(x[-1]).sum() if with_reward else value
+
+    found: Tensor = torch.func.grad(total)(x_next.detach())
     return found
 
 

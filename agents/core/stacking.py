@@ -32,7 +32,7 @@ DONE_HERE = (
 """Methods of `IPMAgent` that are done here for all seeds: a class that replaces one of them cannot be stacked."""
 STACKABLE: dict[str, tuple[Any, ...]] = {
     "minibatch_size": (None,),
-    "baseline": ("value", "group"),
+    "baseline": ("value", "stein", "group"),
     "step_weight": ("uniform",),
     "gradient_checkpointing": (False,),
 }

@@ -56,6 +56,7 @@ ROUNDING = 1e-3
 OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "sft_pg": ("sft_pg", {}),
     "learned std, average over a share of the run": ("sft_pg", {"std": "learned", "ema_width": 0.1}),
+    "stein": ("sft_pg", {"baseline": "stein"}),
     "grpo": ("grpo", {}),
     "pathwise": ("pathwise", {"max_grad_norm": 0.01}),
     "dxdp": ("dxdp", {"n_generator": 2}),

@@ -59,7 +59,7 @@ def test_random_numbers_come_from_the_method_noise(small_kwargs: dict[str, objec
 
 REFUSED: dict[str, tuple[str, str, dict[str, Any]]] = {
     "minibatch": (r"minibatch_size is 4, not None", "sft_pg", {"minibatch_size": 4}),
-    "no value baseline": (r"baseline is 'none', not 'value' or 'group'", "sft_pg", {"baseline": "none"}),
+    "no value baseline": (r"baseline is 'none', not 'value' or 'stein' or 'group'", "sft_pg", {"baseline": "none"}),
     "checkpointing": (r"gradient_checkpointing is True", "pathwise", {"gradient_checkpointing": True}),
 }
 
