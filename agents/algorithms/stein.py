@@ -31,15 +31,16 @@ def later_advantages(advantage: Tensor, gae_lambda: float, exact_end: bool) -> T
     return torch.cat([gae_lambda * advantage[1:], last])
 
 
+@torch.no_grad()  # of the slopes themselves none is taken
 def slopes(agent: IPMAgent, x_next: Tensor) -> Tensor:
     """grad V(x[k+1], k+1) of x_next (K, n, *shape), same shape; after the last step that of the reward, or 0 where it
     has none."""
-    with torch.enable_grad():
-        x = x_next.detach().clone().requires_grad_()
-        total = agent.value(x[:-1], agent.steps[1:]).sum()
-        if agent.has_slope:
-            total = total + agent.reward_of(x[-1]).sum()
-        (found,) = torch.autograd.grad(total, x)
+
+    def total(x: Tensor) -> Tensor:
+        value = agent.value(x[:-1], agent.steps[1:]).sum()
+        return value + agent.reward_of(x[-1]).sum() if agent.has_slope else value
+
+    found: Tensor = torch.func.grad(total)(x_next.detach())
     return found
 
 

@@ -48,6 +48,7 @@ from agents.core.value import ValueNet
 from diffusion_env import ENV_ID
 from diffusion_env.critics import Critic
 from diffusion_env.critics.base import Penalty
+from diffusion_env.critics.trained import TrainedCritic
 from diffusion_env.data.dataset import Dataset
 from diffusion_env.evaluation.protocol import EvaluationConfig, evaluate
 from diffusion_env.fields import Count, Seed, checked
@@ -269,7 +270,8 @@ class IPMAgent:
     @cached_property
     def has_slope(self) -> bool:
         """Whether autograd finds a gradient through the reward; a function of numpy arrays has none. Looked at once."""
-        return has_gradient(self.reward_of, torch.zeros(2, *self.dataset.shape, device=self.device))
+        x = torch.zeros(2, *self.dataset.shape, device=self.device)
+        return isinstance(self.critic, TrainedCritic) or has_gradient(self.reward_of, x)
 
     def update_critic(self, newest: Trajectories) -> dict[str, float]:
         """One step on f: maximise mean f(data) - mean f(x_0), within the critic's regulariser; its metrics.
