@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import fields
 from functools import cached_property, partial
 from pathlib import Path
@@ -185,7 +186,7 @@ class IPMAgent:
         """
         self.set_learning_rates()
         buffer: list[Trajectories] = []  # emptied at every iteration
-        with self.behaviour.levels.unchanged():  # theta moves below alone
+        with self.unchanged():  # theta moves below alone
             for _ in range(self.n_critic):
                 newest = self.rollout()  # B trajectories of the sampler, x[0] ~ N(0, I), x[k+1] ~ p_theta(. | x[k])
                 for part in newest.parts():  # of about 128 trajectories, so that f takes as many steps whatever B is
@@ -219,6 +220,10 @@ class IPMAgent:
     def behaviour(self) -> DenoisingPolicy:
         """The policy that acts in the environments: the newest, on-policy."""
         return self.policy
+
+    def unchanged(self) -> AbstractContextManager[None]:
+        """Inside, the weights of `behaviour` stay as they are, see `Levels.unchanged`."""
+        return self.behaviour.levels.unchanged()
 
     def start(self) -> Tensor:
         """Where the next rollout begins, (B, *shape)."""

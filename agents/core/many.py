@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol, Self, cast, runtime_checkable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ from agents.core.losses import Loss, Metrics, value_loss
 from agents.core.optimization import refuse_non_finite
 from agents.core.rollout import Trajectories
 from agents.core.stacking import (
+    DrawsNoise,
     Networks,
     copy_into,
     critic_optimizer,
@@ -36,16 +38,9 @@ from agents.core.stacking import (
     refuse_unsupported,
     stacked_adam,
     unstack_adam,
+    walked,
 )
 from diffusion_env.critics.trained import TrainedCritic
-
-
-@runtime_checkable
-class DrawsNoise(Protocol):
-    """An algorithm whose `policy_loss` needs noise of its own, which it takes from this method."""
-
-    def noise(self, batch: Trajectories) -> Tensor:
-        """Standard normal (K, n, *shape), by the agent's own generator."""
 
 
 class ManySeeds:
@@ -73,6 +68,7 @@ class ManySeeds:
         refuse_unlike(self.agents)
         self.config, self.n_critic, self.learning_rate = first.config, first.n_critic, first.learning_rate
         self.uses_value, self.critic = first.uses_value, cast(TrainedCritic, first.critic)
+        self.later = None  # numbers are looked at after each step, on an accelerator too: an error names the seed
         self.newest: Trajectories | None = None  # (K + 1, B, S, *shape) and (K, B, S)
         self.metrics: dict[str, float | Tensor] = {}  # of the newest iteration, each (S,) or one number for all
 
@@ -162,6 +158,10 @@ class ManySeeds:
         ):
             for group, of_one in zip(optimizer.param_groups, single.param_groups, strict=True):
                 group["lr"] = of_one["lr"]
+
+    def unchanged(self) -> AbstractContextManager[None]:
+        """Nothing is kept from one rollout to the next: what is made inside a call of vmap is of no use outside it."""
+        return nullcontext()
 
     @torch.no_grad()
     def rollout(self) -> Trajectories:
@@ -280,19 +280,3 @@ class ManySeeds:
                 f"{error} The agents keep the state of this moment: save the others, or go on without that seed, "
                 "ManySeeds([agent for agent in many.agents if agent.seed != ...])."
             ) from None
-
-
-def walked(agent: IPMAgent, x: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
-    """xs (K + 1, B, *shape) from the start ``x`` (B, *shape) with ``noise`` (K, B, *shape).
-
-    Where steps are scored, their log_prob (K, B) too.
-
-    The environment's step ends at the same x[k+1] up to rounding: its action is made from x[k+1].
-    """
-    xs, log_probs = [x], []
-    for k, z in enumerate(noise):
-        law = agent.behaviour(xs[-1], k)
-        xs.append(law.at(z))
-        if agent.needs_density:
-            log_probs.append(law.log_prob(xs[-1]))
-    return (torch.stack(xs), torch.stack(log_probs)) if log_probs else (torch.stack(xs),)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ DONE_HERE = (
     "build",
     "iterate",
     "behaviour",
+    "unchanged",
     "rollout",
     "teach",
     "update_critic",
@@ -35,9 +36,18 @@ STACKABLE: dict[str, tuple[Any, ...]] = {
     "baseline": ("value", "stein", "group"),
     "step_weight": ("uniform",),
     "gradient_checkpointing": (False,),
+    "compile": (False,),
 }
-"""Fields of a configuration, and the values that can be stacked. With any other one the algorithm draws, calls autograd
-or looks at numbers inside the code that vmap runs, which it does not support."""
+"""Fields of a configuration, and the values that can be stacked. With any other one the algorithm draws, calls autograd,
+looks at numbers or has code made by torch.compile inside the code that vmap runs, which it does not support."""
+
+
+@runtime_checkable
+class DrawsNoise(Protocol):
+    """An algorithm whose `policy_loss` needs noise of its own, which it takes from this method."""
+
+    def noise(self, batch: Trajectories) -> Tensor:
+        """Standard normal (K, n, *shape), by the agent's own generator."""
 
 
 class Networks(nn.Module):
@@ -50,6 +60,22 @@ class Networks(nn.Module):
     def forward(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """``function(*arguments)``, which may use the networks."""
         return function(*arguments)
+
+
+def walked(agent: IPMAgent, x: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
+    """xs (K + 1, B, *shape) from the start ``x`` (B, *shape) with ``noise`` (K, B, *shape).
+
+    Where steps are scored, their log_prob (K, B) too.
+
+    The environment's step ends at the same x[k+1] up to rounding: its action is made from x[k+1].
+    """
+    xs, log_probs = [x], []
+    for k, z in enumerate(noise):
+        law = agent.behaviour(xs[-1], k)
+        xs.append(law.at(z))
+        if agent.needs_density:
+            log_probs.append(law.log_prob(xs[-1]))
+    return (torch.stack(xs), torch.stack(log_probs)) if log_probs else (torch.stack(xs),)
 
 
 def dims_of(batch: Trajectories) -> Trajectories:

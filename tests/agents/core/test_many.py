@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from agents.algorithms.policy_gradient import SFTPG
+from agents.algorithms.presets import EVERY_K, PRESETS
 from agents.core.ipm_agent import IPMAgent
 from agents.core.many import ManySeeds
 from diffusion_env.critics import EnergyCritic
@@ -22,11 +23,11 @@ ITERATION = 2 * 3 * 8  # environment steps of make_agent's defaults
 
 @pytest.fixture
 def agents(make_agent: MakeAgent, small_config: SmallConfig) -> Callable[..., list[IPMAgent]]:
-    """``agents(algo, **changes)``: an agent for each of SEEDS."""
+    """``agents(algo, num_steps, num_envs, **changes)``: an agent for each of SEEDS."""
 
-    def make(algo: str = "sft_pg", **changes: Any) -> list[IPMAgent]:
+    def make(algo: str = "sft_pg", num_steps: int = 3, num_envs: int = 8, **changes: Any) -> list[IPMAgent]:
         config = small_config(algo, **changes)
-        return [make_agent(config, seed=seed, algo=algo) for seed in SEEDS]
+        return [make_agent(config, num_steps, num_envs, seed, algo=PRESETS[algo].agent) for seed in SEEDS]
 
     return make
 
@@ -53,13 +54,18 @@ def unlike(ours: dict[str, Any], theirs: dict[str, Any]) -> float:
 ROUNDING = 1e-3
 """The share of weights that may differ."""
 
+WITH_K = {name: EVERY_K[name] for name in ("n_critic_exponent", "learning_rate_exponent")}
 OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "sft_pg": ("sft_pg", {}),
-    "learned std, average over a share of the run": ("sft_pg", {"std": "learned", "ema_width": 0.1}),
-    "stein": ("sft_pg", {"baseline": "stein"}),
+    "learned std": ("sft_pg", {"std": "learned", "deployed_std": "mean", "min_std": 0.1}),
+    "derivative as reward": ("sft_pg", {"baseline": "stein", "reward": "derivative"}),
     "grpo": ("grpo", {}),
     "pathwise": ("pathwise", {"max_grad_norm": 0.01}),
     "dxdp": ("dxdp", {"n_generator": 2}),
+    "policy gradient, K = 1": ("sft_pg_every_k", {**WITH_K, "num_steps": 1}),
+    "policy gradient, K = 3, two critic steps for a rollout": ("sft_pg_every_k", {**WITH_K, "num_envs": 200}),
+    "pathwise, K = 1, two critic steps for a rollout": ("pathwise_every_k", {**WITH_K, "num_steps": 1, "num_envs": 200}),
+    "pathwise, K = 3": ("pathwise_every_k", WITH_K),
 }
 
 
@@ -69,10 +75,11 @@ def test_every_seed_ends_where_a_run_of_its_own_ends(
 ) -> None:
     algo, changes = OPTIONS[case]
     alone, together = agents(algo, **changes), agents(algo, **changes)
-    many = ManySeeds(together).learn(3 * ITERATION)
+    budget = 3 * alone[0].iteration_timesteps
+    many = ManySeeds(together).learn(budget)
     found = []
     for agent in alone:
-        agent.learn(3 * ITERATION)
+        agent.learn(budget)
         found.append(everything(agent))
     ours = [everything(agent) for agent in together]
     assert max(unlike(a, b) for a, b in zip(ours, found, strict=True)) < ROUNDING

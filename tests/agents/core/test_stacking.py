@@ -60,13 +60,17 @@ def test_random_numbers_come_from_the_method_noise(small_kwargs: dict[str, objec
 REFUSED: dict[str, tuple[str, str, dict[str, Any]]] = {
     "minibatch": (r"minibatch_size is 4, not None", "sft_pg", {"minibatch_size": 4}),
     "no value baseline": (r"baseline is 'none', not 'value' or 'stein' or 'group'", "sft_pg", {"baseline": "none"}),
+    "compiled": (r"compile is True, not False", "sft_pg", {"compile": True}),
     "checkpointing": (r"gradient_checkpointing is True", "pathwise", {"gradient_checkpointing": True}),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_configurations_that_cannot_be_stacked(make_agent: MakeAgent, small_config: SmallConfig, case: str) -> None:
+def test_configurations_that_cannot_be_stacked(
+    make_agent: MakeAgent, small_config: SmallConfig, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
     message, algo, changes = REFUSED[case]
+    monkeypatch.setattr(torch, "compile", lambda call: call)  # its first call takes seconds
     with pytest.raises(ValueError, match=rf"{message}.*Supported are SFTPG"):
         ManySeeds([make_agent(small_config(algo, **changes), algo=algo)])
 
