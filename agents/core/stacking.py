@@ -38,8 +38,9 @@ STACKABLE: dict[str, tuple[Any, ...]] = {
     "gradient_checkpointing": (False,),
     "compile": (False,),
 }
-"""Fields of a configuration, and the values that can be stacked. With any other one the algorithm draws, calls autograd,
-looks at numbers or has code made by torch.compile inside the code that vmap runs, which it does not support."""
+"""Fields of a configuration, and the values that can be stacked. With any other one the algorithm draws, calls
+autograd, looks at numbers or has code made by torch.compile inside the code that vmap runs, which it does not support.
+"""
 
 
 @runtime_checkable

@@ -10,19 +10,22 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import tyro
 
-from agents.algorithms.policy_gradient import SFTPG
+from agents.algorithms.presets import PRESETS, preset
+from agents.core.ipm_agent import IPMAgent
 from agents.core.many import ManySeeds
+from agents.zoo import agent_class
 
 
 @dataclass(frozen=True)
 class ManyConfig:
     """What is timed."""
 
+    algo: str = "sft_pg"
+    """Name of a preset that `ManySeeds` takes."""
     seeds: int = 8
     """S, seeds that are trained."""
     num_envs: tuple[int, ...] = (16, 64, 128)
@@ -36,11 +39,13 @@ class ManyConfig:
 
 
 def timed(num_envs: int, config: ManyConfig) -> dict[str, float]:
-    """CPU seconds of one iteration of all seeds, one after the other and at once, after an iteration of each."""
+    """CPU seconds of one iteration of all seeds, one after the other and at once, after a first round of each."""
+    settings, env_kwargs = preset(config.algo), {"num_steps": config.num_steps}
+    kind = agent_class(PRESETS[config.algo].agent)
 
-    def made() -> list[Any]:
-        env_kwargs = {"num_steps": config.num_steps}
-        return [SFTPG(num_envs=num_envs, env_kwargs=env_kwargs, seed=seed) for seed in range(config.seeds)]
+    def made() -> list[IPMAgent]:
+        seeds = range(config.seeds)
+        return [kind(config=settings, num_envs=num_envs, env_kwargs=env_kwargs, seed=seed) for seed in seeds]
 
     single, many = made(), ManySeeds(made())
     budget = config.iterations * single[0].iteration_timesteps

@@ -116,7 +116,8 @@ class TrainedCritic(Critic):
         """
         parts = [num_real, len(both) - num_real]
         if self.slope_penalty > 0:
-            scores, slopes_of = torch.func.vjp(self, both)  # not autograd.grad, which vmap does not understand
+            pulled: Any = torch.func.vjp(self, both)  # not autograd.grad, which vmap does not understand
+            scores, slopes_of = pulled
         else:
             scores = self(both)
         f_real, f_fake = scores.split(parts)

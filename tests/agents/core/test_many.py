@@ -63,8 +63,8 @@ OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "pathwise": ("pathwise", {"max_grad_norm": 0.01}),
     "dxdp": ("dxdp", {"n_generator": 2}),
     "policy gradient, K = 1": ("sft_pg_every_k", {**WITH_K, "num_steps": 1}),
-    "policy gradient, K = 3, two critic steps for a rollout": ("sft_pg_every_k", {**WITH_K, "num_envs": 200}),
-    "pathwise, K = 1, two critic steps for a rollout": ("pathwise_every_k", {**WITH_K, "num_steps": 1, "num_envs": 200}),
+    "policy gradient, K = 3, parts of a rollout": ("sft_pg_every_k", {**WITH_K, "num_envs": 200}),
+    "pathwise, K = 1, parts of a rollout": ("pathwise_every_k", {**WITH_K, "num_steps": 1, "num_envs": 200}),
     "pathwise, K = 3": ("pathwise_every_k", WITH_K),
 }
 
