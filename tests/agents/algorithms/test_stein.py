@@ -61,6 +61,16 @@ def test_slopes_are_those_of_v_and_in_the_last_step_of_the_reward(
     assert torch.allclose(found[:2, :, 1], change / 1e-2, atol=1e-2)
 
 
+def test_slopes_are_those_of_autograd_to_the_bit(make_agent: MakeAgent, small_config: SmallConfig) -> None:
+    agent = make_agent(small_config("sft_pg", baseline="stein"), num_steps=3)
+    x = normal(3, 64, 2).requires_grad_()
+    total = agent.value(x[:-1], agent.steps[1:]).sum() + agent.reward_of(x[-1]).sum()
+    (expected,) = torch.autograd.grad(total, x)
+    assert torch.equal(stein.slopes(agent, x), expected)
+    (other,) = torch.autograd.grad(agent.reward_of(x[-1]).sum() + x.sum(), x, create_graph=True)
+    assert not torch.equal(other[-1] - 1, expected[-1])  # negative control: rounding is seen
+
+
 def numpy_reward(x: Tensor) -> Tensor:
     return torch.as_tensor(np.sin(x.detach().numpy()[..., 0]), dtype=x.dtype)
 
