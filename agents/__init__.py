@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from agents.algorithms.policy_gradient import DDPO, DPOK, GRPO, RWR, SFTPG, Reinforce
     from agents.core.config import AgentConfig
     from agents.core.ipm_agent import IPMAgent
+    from agents.core.many import ManySeeds
     from agents.core.task import Task
     from agents.zoo import agent_class, find, load_agent
 
@@ -26,6 +27,7 @@ __all__ = [
     "DxDP",
     "DxDPConfig",
     "IPMAgent",
+    "ManySeeds",
     "Pathwise",
     "PathwiseConfig",
     "PolicyGradientConfig",
@@ -41,6 +43,7 @@ _HOME = {
     **{class_name: module for module, class_name in (where.split(":") for where in AGENTS.values())},
     "AgentConfig": "agents.core.config",
     "IPMAgent": "agents.core.ipm_agent",
+    "ManySeeds": "agents.core.many",
     **dict.fromkeys(("DxDPConfig", "PathwiseConfig", "PolicyGradientConfig"), "agents.algorithms.config"),
     "Task": "agents.core.task",
     **dict.fromkeys(("agent_class", "find", "load_agent"), "agents.zoo"),

@@ -19,7 +19,7 @@ from diffusion_env.data.dataset import Dataset
 from diffusion_env.data.named import load_dataset
 from diffusion_env.denoisers.loading import load_denoiser, shipped_weights
 from diffusion_env.fields import Bounds, Count, check_fields
-from diffusion_env.process import ActionMode, DenoisingProcess
+from diffusion_env.process import REWARD_BATCH, ActionMode, DenoisingProcess
 from diffusion_env.samplers.denoiser import Denoiser
 from diffusion_env.samplers.named import make_table
 from diffusion_env.samplers.schedules import DEFAULT_SCHEDULE, make_schedule
@@ -224,6 +224,14 @@ class ProcessViews:
         """Seed the process from ``np_random`` if the user gives a ``seed``, and once if none was ever given."""
         if seed is not None or not self.process.seeded:
             self.process.seed(int(np_random.integers(2**63)))
+
+    def skip_episode(self) -> Tensor:
+        """Start anew after an episode that an agent walked by itself; returns x[0] (B, *shape).
+
+        Draws what the end of an episode draws, so that later draws are the same; scores and trains nothing.
+        """
+        self.process.data_batch(most=REWARD_BATCH)
+        return self.process.reset().clone()
 
     def evaluation_arguments(self) -> dict[str, Any]:
         """Arguments of another environment of the same task, with this one's critic, which it uses and never trains."""

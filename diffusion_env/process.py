@@ -195,7 +195,7 @@ class DenoisingProcess:
             self._show_to_critic(finished)
         ended = host_to_device(finished, self.device)
         critic_score = checked_scores(self.critic, self.x).where(ended, 0.0)
-        data = self.dataset.sample(min(self._data_batch_size, REWARD_BATCH), self.generator)
+        data = self.data_batch(most=REWARD_BATCH)
         data_score = checked_scores(self.critic, data).mean().where(ended, 0.0)
         reward = critic_score - data_score
         check_finite_reward(self.critic, reward)
@@ -231,13 +231,10 @@ class DenoisingProcess:
         for part in batch.tensor_split(num_updates(batch.shape[1]), dim=1):
             self.update_critic(part[-1], self.critic.trajectory_penalty(part))
 
-    def data_batch(self, size: int | None = None) -> Tensor:
-        """A fresh batch of training data (size, *shape), with None max(B, CRITIC_BATCH) points."""
-        return self.dataset.sample(self._data_batch_size if size is None else size, self.generator)
-
-    @property
-    def _data_batch_size(self) -> int:
-        return max(self.num_envs, CRITIC_BATCH)
+    def data_batch(self, size: int | None = None, most: int | None = None) -> Tensor:
+        """A fresh batch of training data (size, *shape), with None max(B, CRITIC_BATCH) points; at most ``most``."""
+        size = max(self.num_envs, CRITIC_BATCH) if size is None else size
+        return self.dataset.sample(size if most is None else min(size, most), self.generator)
 
     def update_critic(self, fake: Tensor, penalty: Penalty | None = None, size: int | None = None) -> dict[str, float]:
         """One critic step on samples ``fake`` (M, *shape) against a `data_batch` of ``size`` points; its metrics."""

@@ -209,9 +209,9 @@ class DDPMShortcutVectorEnv(ProcessViews, VectorEnv[Any, Any, Any]):
             render_mode=self.render_mode,
         )
 
-    def data_batch(self) -> Tensor:
-        """A fresh batch of training data (max(n, 128), *shape), network units, drawn from the shared generator."""
-        return self.process.data_batch()
+    def data_batch(self, size: int | None = None) -> Tensor:
+        """Fresh training data (size, *shape), network units, from the shared generator; None: max(n, 128) points."""
+        return self.process.data_batch(size)
 
     def update_critic(self, fake: Tensor, penalty: Penalty | None = None, size: int | None = None) -> dict[str, float]:
         """One critic step on samples ``fake`` (M, *shape), network units, for agents that train it themselves, beside

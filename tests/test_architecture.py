@@ -66,6 +66,8 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "advantages losses optimization rollout",
         "diagnostics learning persistence",
         "ipm_agent algorithm",
+        "stacking",
+        "many",
     ),
     "agents.algorithms": ("config", "presets spaces stein", "policy_gradient dxdp pathwise entry"),
     "agents.runs": (
@@ -92,7 +94,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "figures stranger",
         "report",
     ),
-    "benchmarks.speed": ("iteration official", "native sb3", "__main__"),
+    "benchmarks.speed": ("iteration official", "native sb3 many", "__main__"),
 }
 """The rooms of a folder from the ground up; those of one floor, separated by a space, know nothing of each other."""
 ABOVE = {

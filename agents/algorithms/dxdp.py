@@ -52,11 +52,15 @@ class DxDP(IPMAgent):
     def advantages(self, batch: Trajectories) -> None:
         """None: V itself is differentiated."""
 
+    def noise(self, batch: Trajectories) -> Tensor:
+        """z (K, n, *shape) of the draws x' at every state of ``batch``."""
+        return torch.randn(batch.xs[1:].shape, generator=self.generator, device=self.device)
+
     def policy_loss(self, batch: Trajectories, advantage: Tensor | None, first: bool) -> Loss:
         """- mean[ V(x', k + 1) ] at every state of the buffer, with a fresh draw x' for each."""
         c, x = self.config, batch.xs[:-1]
         law = self.policy(x, self.steps)
-        x_next = law.sample(self.generator)
+        x_next = law.at(self.noise(batch))
         value = self.next_value(x_next).mean()
         loss, metrics = -value, {"value_gradient_loss": -value.detach()}
         if not law.noiseless:

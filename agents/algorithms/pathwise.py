@@ -47,7 +47,7 @@ class Pathwise(IPMAgent):
 
     def policy_loss(self, batch: Trajectories, advantage: Tensor | None, first: bool) -> Loss:
         """- mean f(x[K]) of n fresh chains, plus the KL penalty at the states they visit; a scalar."""
-        xs = self.chain(batch.xs[0])
+        xs = self.chain(batch.xs[0], self.noise(batch))
         score = self.reward_of(xs[-1]).mean()
         loss = -score, {"pathwise_loss": -score.detach()}
         if self.config.kl_coef == 0:
@@ -55,13 +55,20 @@ class Pathwise(IPMAgent):
         states = torch.stack(xs[:-1]).detach()  # no gradient of a step's KL through the steps before it
         return self.with_kl(loss, self.policy(states, self.steps), states, self.steps)
 
-    def chain(self, x: Tensor) -> list[Tensor]:
-        """x[0] ... x[K] from ``x`` (n, *shape), each (n, *shape), with a gradient from step K - backprop_steps on."""
+    def noise(self, batch: Trajectories) -> Tensor:
+        """z (K, n, *shape) of fresh chains from the starts of ``batch``, drawn step by step."""
+        shape, steps = batch.x0.shape, range(self.policy.table.num_steps)
+        return torch.stack([torch.randn(shape, generator=self.generator, device=self.device) for _ in steps])
+
+    def chain(self, x: Tensor, noise: Tensor) -> list[Tensor]:
+        """x[0] ... x[K] from ``x`` (n, *shape), each (n, *shape), with a gradient from step K - backprop_steps on.
+
+        ``noise``: z of every step, (K, n, *shape).
+        """
         c, num_steps = self.config, self.policy.table.num_steps
         first = max(0, num_steps - (c.backprop_steps or num_steps))
         xs = [x]
-        for k in range(num_steps):
-            z = torch.randn(x.shape, generator=self.generator, device=self.device)
+        for k, z in enumerate(noise):
             with torch.set_grad_enabled(k >= first):
                 if c.gradient_checkpointing and k >= first:
                     xs.append(checkpoint(partial(self.move, k=k), xs[-1], z, use_reentrant=False))

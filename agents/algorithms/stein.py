@@ -13,6 +13,8 @@ arXiv 1710.11198 (Stein's identity); Gu et al., ICLR 2017, arXiv 1611.02247 (Q-P
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor
 
@@ -31,16 +33,20 @@ def later_advantages(advantage: Tensor, gae_lambda: float, exact_end: bool) -> T
     return torch.cat([gae_lambda * advantage[1:], last])
 
 
+@torch.no_grad()  # no slopes of slopes are wanted, for which torch computes in another order
 def slopes(agent: IPMAgent, x_next: Tensor) -> Tensor:
     """grad V(x[k+1], k+1) of x_next (K, n, *shape), same shape; after the last step that of the reward, or 0 where it
     has none."""
-    with torch.enable_grad():
-        x = x_next.detach().clone().requires_grad_()
-        total = agent.value(x[:-1], agent.steps[1:]).sum()
-        if agent.has_slope:
-            total = total + agent.reward_of(x[-1]).sum()
-        (found,) = torch.autograd.grad(total, x)
-    return found
+    has_slope = agent.has_slope  # looked at outside of torch.func
+
+    def total(x: Tensor) -> Tensor:
+        value = agent.value(x[:-1], agent.steps[1:]).sum()
+        return value + agent.reward_of(x[-1]).sum() if has_slope else value
+
+    pulled: Any = torch.func.vjp(total, x_next.detach())  # not autograd.grad, which vmap does not understand
+    value, slopes_of = pulled
+    (found,) = slopes_of(torch.ones_like(value))
+    return cast(Tensor, found)
 
 
 def slope_loss(law: GaussianStep, x_next: Tensor, slope: Tensor, weight: Tensor | None = None) -> Tensor:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import fields
 from functools import cached_property, partial
 from pathlib import Path
@@ -48,6 +49,7 @@ from agents.core.value import ValueNet
 from diffusion_env import ENV_ID
 from diffusion_env.critics import Critic
 from diffusion_env.critics.base import Penalty
+from diffusion_env.critics.trained import TrainedCritic
 from diffusion_env.data.dataset import Dataset
 from diffusion_env.evaluation.protocol import EvaluationConfig, evaluate
 from diffusion_env.fields import Count, Seed, checked
@@ -184,7 +186,7 @@ class IPMAgent:
         """
         self.set_learning_rates()
         buffer: list[Trajectories] = []  # emptied at every iteration
-        with self.behaviour.levels.unchanged():  # theta moves below alone
+        with self.unchanged():  # theta moves below alone
             for _ in range(self.n_critic):
                 newest = self.rollout()  # B trajectories of the sampler, x[0] ~ N(0, I), x[k+1] ~ p_theta(. | x[k])
                 for part in newest.parts():  # of about 128 trajectories, so that f takes as many steps whatever B is
@@ -218,6 +220,10 @@ class IPMAgent:
     def behaviour(self) -> DenoisingPolicy:
         """The policy that acts in the environments: the newest, on-policy."""
         return self.policy
+
+    def unchanged(self) -> AbstractContextManager[None]:
+        """Inside, the weights of `behaviour` stay as they are, see `Levels.unchanged`."""
+        return self.behaviour.levels.unchanged()
 
     def start(self) -> Tensor:
         """Where the next rollout begins, (B, *shape)."""
@@ -269,7 +275,8 @@ class IPMAgent:
     @cached_property
     def has_slope(self) -> bool:
         """Whether autograd finds a gradient through the reward; a function of numpy arrays has none. Looked at once."""
-        return has_gradient(self.reward_of, torch.zeros(2, *self.dataset.shape, device=self.device))
+        x = torch.zeros(2, *self.dataset.shape, device=self.device)
+        return isinstance(self.critic, TrainedCritic) or has_gradient(self.reward_of, x)
 
     def update_critic(self, newest: Trajectories) -> dict[str, float]:
         """One step on f: maximise mean f(data) - mean f(x_0), within the critic's regulariser; its metrics.

@@ -97,7 +97,7 @@ class TrainedCritic(Critic):
         self.check_batch(fake, "fake batch")
         # A rollout may call this from no_grad or inference_mode, where no gradient could be taken.
         with torch.inference_mode(False), torch.enable_grad():
-            terms = self._loss_terms(torch.cat([real, fake]).detach(), len(real), penalty)
+            terms = self.loss_terms(torch.cat([real, fake]).detach(), len(real), penalty)
             self.optimizer.zero_grad()
             weights = list(self.network.parameters())
             # `inputs` keeps the gradient out of whatever else the penalty was made from.
@@ -109,14 +109,22 @@ class TrainedCritic(Critic):
             self.project()
         return metrics
 
-    def _loss_terms(self, both: Tensor, num_real: int, penalty: Penalty | None) -> dict[str, Tensor]:
+    def loss_terms(self, both: Tensor, num_real: int, penalty: Penalty | None = None) -> dict[str, Tensor]:
+        """``critic_loss``, which is minimised, and its parts, each 0-d, on ``both`` batches (N + M, *shape).
+
+        The first ``num_real`` events are real.
+        """
         parts = [num_real, len(both) - num_real]
-        scores = self(both.requires_grad_(self.slope_penalty > 0))
+        if self.slope_penalty > 0:
+            pulled: Any = torch.func.vjp(self, both)  # not autograd.grad, which vmap does not understand
+            scores, slopes_of = pulled
+        else:
+            scores = self(both)
         f_real, f_fake = scores.split(parts)
         ipm = f_real.mean() - f_fake.mean()
         regulariser = self.regulariser(both[:num_real], both[num_real:], f_real, f_fake)
         if self.slope_penalty > 0:
-            (slopes,) = torch.autograd.grad(scores.sum(), both, create_graph=True)
+            (slopes,) = slopes_of(torch.ones_like(scores))
             real, fake = slopes.square().flatten(1).sum(-1).split(parts)
             regulariser = regulariser + self.slope_penalty * (real.mean() + fake.mean())
         terms = {"critic_loss": regulariser - ipm, "ipm": ipm, "regulariser": regulariser}

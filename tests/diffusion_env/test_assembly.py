@@ -18,8 +18,9 @@ from diffusion_env.assembly import (
 from diffusion_env.data.dataset import Dataset
 from diffusion_env.data.named import load_dataset
 from diffusion_env.denoisers.mixture import MixtureDenoiser
+from diffusion_env.process import REWARD_BATCH
 from diffusion_env.vector_env import DDPMShortcutVectorEnv
-from tests.support import make_process, small_network
+from tests.support import make_process, make_vector, normal, small_network
 
 
 def test_devices() -> None:
@@ -71,3 +72,16 @@ def test_an_environment_is_seeded_once_if_the_user_gives_no_seed(ring: Dataset) 
     assert torch.equal(envs.process.generator.get_state(), first)
     envs.seed_process(5, rng)
     assert not torch.equal(envs.process.generator.get_state(), first)
+
+
+@pytest.mark.parametrize("num_envs", [2, REWARD_BATCH + 1])
+def test_an_episode_walked_elsewhere_leaves_the_draws_as_they_are(ring: Dataset, num_envs: int) -> None:
+    made = [make_vector(ring, num_envs, 1, array_type="torch", train_critic=False, critic="mmd") for _ in range(3)]
+    walked, skipped, reset = made
+    for envs in made:
+        envs.reset(seed=0)
+    start = walked.step(normal(num_envs, 2))[0]["x"]
+    assert torch.equal(start, skipped.skip_episode())
+    assert torch.equal(walked.data_batch(), skipped.data_batch())
+    reset.reset()  # negative control: without the data of the reward
+    assert not torch.equal(skipped.data_batch(), reset.data_batch())

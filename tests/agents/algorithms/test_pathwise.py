@@ -129,7 +129,7 @@ def test_the_kl_penalty_is_of_the_states_visited(make_agent: MakeAgent, small_co
     loss, metrics = loss_of(agent, batch)
     agent.generator.manual_seed(SEED)
     with torch.no_grad():
-        states = agent.chain(batch.xs[0])
+        states = agent.chain(batch.xs[0], agent.noise(batch))
         laws = [(agent.policy(x, k), agent.reference(x, k)) for k, x in enumerate(states[:-1])]
         kl = torch.stack([own.kl(pretrained) for own, pretrained in laws]).mean()
     assert float(kl) > 0

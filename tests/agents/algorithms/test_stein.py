@@ -61,6 +61,20 @@ def test_slopes_are_those_of_v_and_in_the_last_step_of_the_reward(
     assert torch.allclose(found[:2, :, 1], change / 1e-2, atol=1e-2)
 
 
+def test_slopes_are_those_of_autograd_to_the_bit(make_agent: MakeAgent, small_config: SmallConfig) -> None:
+    agent = make_agent(small_config("sft_pg", baseline="stein"), num_steps=3)
+    x = normal(3, 64, 2).requires_grad_()
+    plain, differentiable = (
+        torch.autograd.grad(
+            agent.value(x[:-1], agent.steps[1:]).sum() + agent.reward_of(x[-1]).sum(), x, create_graph=flag
+        )
+        for flag in (False, True)
+    )
+    assert torch.equal(stein.slopes(agent, x), plain[0])
+    assert not torch.equal(differentiable[0], plain[0])  # negative control: the same up to rounding
+    assert torch.allclose(differentiable[0], plain[0], atol=1e-6)
+
+
 def numpy_reward(x: Tensor) -> Tensor:
     return torch.as_tensor(np.sin(x.detach().numpy()[..., 0]), dtype=x.dtype)
 

@@ -14,8 +14,8 @@ from torch import nn
 from agents.algorithms.policy_gradient import SFTPG
 from agents.core.compilation import compile_forward
 from agents.core.config import AgentConfig
-from diffusion_env.critics import make_critic
-from tests.support import same, small_network
+from diffusion_env.critics import EnergyCritic, make_critic
+from tests.support import normal, same, small_network
 
 
 @pytest.fixture
@@ -37,6 +37,13 @@ def test_a_network_says_what_of_it_is_compiled(compiled: list[nn.Module]) -> Non
     energy, twice, fixed = (make_critic(name, (2,)) for name in ("energy", "gradient_penalty", "mmd"))
     compile_forward(sampler, value, energy, twice, fixed)  # a penalty on a gradient has a second derivative
     assert compiled == [sampler.net, value, energy.network]
+
+
+def test_a_compiled_critic_takes_a_slope_penalty() -> None:
+    plain, fast = (EnergyCritic((2,), width=4, slope_penalty=0.5) for _ in range(2))
+    fast.network.compile(backend="aot_eager")  # whose gradients have none of their own, as those of compiled code
+    real, fake = normal(8, 2), normal(8, 2, seed=1)
+    assert fast.update(real, fake) == pytest.approx(plain.update(real, fake), rel=1e-4)
 
 
 def test_training_with_compiled_networks(
