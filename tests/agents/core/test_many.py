@@ -56,16 +56,16 @@ ROUNDING = 1e-3
 
 WITH_K = {name: EVERY_K[name] for name in ("n_critic_exponent", "learning_rate_exponent")}
 OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
-    "sft_pg": ("sft_pg", {}),
+    "value baseline": ("sft_pg", {"baseline": "value"}),
     "learned std": ("sft_pg", {"std": "learned", "deployed_std": "mean", "min_std": 0.1}),
     "derivative as reward": ("sft_pg", {"baseline": "stein", "reward": "derivative"}),
     "grpo": ("grpo", {}),
     "pathwise": ("pathwise", {"max_grad_norm": 0.01}),
     "dxdp": ("dxdp", {"n_generator": 2}),
-    "policy gradient, K = 1": ("sft_pg_every_k", {**WITH_K, "num_steps": 1}),
-    "policy gradient, K = 3, parts of a rollout": ("sft_pg_every_k", {**WITH_K, "num_envs": 200}),
-    "pathwise, K = 1, parts of a rollout": ("pathwise_every_k", {**WITH_K, "num_steps": 1, "num_envs": 200}),
-    "pathwise, K = 3": ("pathwise_every_k", WITH_K),
+    "policy gradient, K = 1": ("sft_pg", {**WITH_K, "num_steps": 1}),
+    "policy gradient, K = 3, parts of a rollout": ("sft_pg", {**WITH_K, "num_envs": 200}),
+    "pathwise, K = 1, parts of a rollout": ("pathwise", {**WITH_K, "num_steps": 1, "num_envs": 200}),
+    "pathwise, K = 3": ("pathwise", WITH_K),
 }
 
 

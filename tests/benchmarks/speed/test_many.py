@@ -6,7 +6,7 @@ from benchmarks.speed import many
 
 
 def test_both_ways_are_timed(capsys: pytest.CaptureFixture[str]) -> None:
-    config = many.ManyConfig(algo="pathwise_every_k", seeds=1, num_envs=(4,), num_steps=2, iterations=1, rounds=1)
+    config = many.ManyConfig(algo="pathwise", seeds=1, num_envs=(4,), num_steps=2, iterations=1, rounds=1)
     many.main(config)
     header, _, row = capsys.readouterr().out.splitlines()
     assert "1 seeds one after the other" in header
