@@ -94,10 +94,11 @@ def test_every_family_is_trained_evaluated_and_sampled(
     np.testing.assert_array_equal(drawn, agent.sample(5, seed=0).numpy())
 
 
+FIVE = "--n-critic 5 --n-critic-exponent 0"  # the iteration of ITERATION steps
 FAMILIES = [
-    "--gae-lambda 0.9",
+    f"--gae-lambda 0.9 {FIVE}",
     "--algo dxdp --velocity-coef 0.1 --std learned",
-    "--algo pathwise --backprop-steps 1 --gradient-checkpointing",
+    f"--algo pathwise --backprop-steps 1 --gradient-checkpointing {FIVE}",
 ]
 
 
