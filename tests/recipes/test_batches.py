@@ -84,7 +84,6 @@ def test_a_spawned_worker_gets_the_environment_pickled() -> None:
 
 FORKING = """
 import gymnasium as gym, torch, diffusion_env
-import torch._dynamo  # the critics' optimizers need it: once here, not once per worker
 torch.set_num_threads(2)
 torch.randn(500, 500) @ torch.randn(500, 500)  # the threads exist now
 envs = gym.make_vec("DDPMShortcut-v0", 2, vectorization_mode="async", num_steps=1, vector_kwargs={"context": "fork"})
