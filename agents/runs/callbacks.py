@@ -297,3 +297,7 @@ class SamplerProgressBar(ProgressBarCallback):
     def _on_rollout_start(self) -> None:
         if self.evaluation.history:
             self.pbar.set_description(f"SW2 {self.evaluation.history[-1].sw2:.4f}", refresh=False)
+
+    def _on_training_end(self) -> None:
+        self._on_rollout_start()  # with the measurement at the end
+        super()._on_training_end()

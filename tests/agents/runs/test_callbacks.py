@@ -14,7 +14,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from agents import SFTPG
+from agents import SFTPG, preset
 from agents.runs.callbacks import CURVE_SEED, Checkpoint, SamplerEvaluation, SamplerProgressBar, TrainingClock
 from agents.runs.folder import RunFolder
 from diffusion_env.checkpoints import CheckpointError, load_checkpoint
@@ -26,7 +26,8 @@ Keywords = dict[str, Any]
 
 
 def make_agent(keywords: Keywords, seed: int = 0) -> SFTPG:
-    return SFTPG(num_envs=NUM_ENVS, env_kwargs=keywords, seed=seed)
+    config = preset("sft_pg", n_critic=5, n_critic_exponent=0.0)
+    return SFTPG(config=config, num_envs=NUM_ENVS, env_kwargs=keywords, seed=seed)
 
 
 def weights(agent: SFTPG) -> list[torch.Tensor]:
