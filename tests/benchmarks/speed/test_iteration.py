@@ -5,6 +5,7 @@ import time
 import pytest
 import torch
 
+from agents.algorithms.presets import preset
 from benchmarks.speed import iteration
 from benchmarks.speed.native import table
 
@@ -31,8 +32,9 @@ def test_a_part_inside_another_counts_for_itself_alone():
 
 def test_iterations_of_an_agent_are_timed():
     (found,) = iteration.time_iterations(("sft_pg",), num_envs=8, repeats=2)
+    rollouts, _ = preset("sft_pg").at_steps(10)
     assert sum(found["shares"].values()) == pytest.approx(1.0) and min(found["shares"].values()) > 0
-    assert found["trajectories_per_cpu_second"] * found["iteration_cpu_seconds"] == pytest.approx(5 * 8)
+    assert found["trajectories_per_cpu_second"] * found["iteration_cpu_seconds"] == pytest.approx(8 * rollouts)
     assert found["over_limit"] > 1  # an iteration holds its products
     text = table(
         {"iteration": [found], "official": {"trajectories_per_cpu_second": 10.0, "curve": [{"epoch": 1, "sw2": 0.1}]}}
