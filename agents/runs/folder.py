@@ -17,10 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stable_baselines3.common.logger import Logger
-
 from agents.core.headers import named_paths, task_keywords
-from agents.core.logs import restore_pending
+from agents.core.logs import CountedLogger, restore_pending
 from agents.core.persistence import CHECKPOINT, versions
 from agents.core.task import Task
 from agents.runs.lock import LOCK, locked
@@ -108,7 +106,7 @@ class RunFolder:
         """The lines of progress.json; damaged ones, and a last one that a kill cut short, are left out."""
         return [content for content in map(parsed, complete_lines(self.path)) if content is not None]
 
-    def logger(self, num_timesteps: int = 0, logged: Mapping[str, Any] | None = None) -> Logger:
+    def logger(self, num_timesteps: int = 0, logged: Mapping[str, Any] | None = None) -> CountedLogger:
         """Tensorboard and JSON lines in the folder, for a run that stands at ``num_timesteps``.
 
         What was logged after the checkpoint that is continued will be logged again and is taken out. ``logged``: what
@@ -131,9 +129,9 @@ class SilentFolder(RunFolder):
         """Nothing."""
         yield
 
-    def logger(self, num_timesteps: int = 0, logged: Mapping[str, Any] | None = None) -> Logger:
+    def logger(self, num_timesteps: int = 0, logged: Mapping[str, Any] | None = None) -> CountedLogger:
         """A log that goes nowhere."""
-        return Logger(folder=None, output_formats=[])
+        return CountedLogger(folder=None, output_formats=[])
 
 
 def _counts(path: Path) -> bool:

@@ -29,7 +29,7 @@ from diffusion_env.denoisers.mlp import EpsMLP
 from diffusion_env.samplers.schedules import make_schedule
 from tests.support import RecordingCritic, normal
 
-SIZE = 2
+SIZE, SOON = 2, timedelta(seconds=60)
 
 
 def test_one_process_gives_back_what_it_is_given() -> None:
@@ -116,7 +116,7 @@ def one_of_several(rank: int, folder: Path, ports: list[int]) -> None:
     """What each of the two processes asserts; an error here is an error of the test."""
     torch.set_num_threads(1)
     started(rank, ports[0])
-    with joined() as ranks:
+    with joined(arrival=SOON) as ranks:
         assert ranks == Ranks.from_environment() == Ranks(rank, SIZE)
         half_of_the_batch_gives_the_step_of_the_whole(ranks)
         means_are_over_both(ranks)
@@ -126,9 +126,9 @@ def one_of_several(rank: int, folder: Path, ports: list[int]) -> None:
             assert agent.save(folder / algo).is_file()
         a_resumed_run_ends_as_one_that_was_not_interrupted(folder)
         one_policy_breaks(ranks)
-    started(rank, ports[1])
-    the_command_line_has_one_writer(rank, folder)
-    with joined() as ranks:
+    the_command_line_has_one_writer(rank, folder, ports[1:-1])
+    started(rank, ports[-1])
+    with joined(arrival=SOON):
         began, agent = time.monotonic(), make_agent("sft_pg", "energy", num_envs=8)
         with pytest.raises(RankLost, match=r"Rank 0 of 2 cannot go on: another rank has ended.*--resume FOLDER"):
             trained(agent, [SaveAt(folder / "killed"), *[KillAt(folder)] * rank])
@@ -202,17 +202,19 @@ def one_policy_breaks(ranks: Ranks) -> None:
     assert agent.iteration == 0
 
 
-def the_command_line_has_one_writer(rank: int, folder: Path) -> None:
+def the_command_line_has_one_writer(rank: int, folder: Path, ports: list[int]) -> None:
     sizes = "--num-envs 4 --num-steps 2 --total-timesteps 64 --n-critic 2 --n-critic-exponent 0 --measure-samples 20"
     command = ["train", *sizes.split(), "--no-progress-bar", "--log-interval", "1", "--output", str(folder / "run")]
     said = io.StringIO()
-    with redirect_stdout(said):
-        assert main(command) == 0
-        assert main(["train", "--resume", str(folder / "run")]) == 0
+    for port, words in zip(ports, (command, ["train", "--resume", str(folder / "run")]), strict=False):
+        started(rank, port)
+        with redirect_stdout(said):
+            assert main(words) == 0
     assert ("was already trained to its end" in said.getvalue()) == (rank == 0) == bool(said.getvalue())
+    started(rank, ports[-1])
     with redirect_stderr(said):
         assert main(["train", "--algo", "ppo"]) == 2
-    assert f"Rank {rank}: Error: ppo trains in one process, and 2 were started." in said.getvalue()
+    assert f"Rank {rank}: Error: ppo trains in one process, and 2 were started." in " ".join(said.getvalue().split())
 
 
 # --- what the test itself does ---------------------------------------------------------------------------------------
@@ -228,12 +230,13 @@ def free_port() -> int:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes left, of which one was killed in the end."""
     path, context = tmp_path_factory.mktemp("ranks"), torch.multiprocessing.get_context("spawn")
-    ports = [free_port(), free_port()]
+    ports = [free_port() for _ in range(5)]
     processes = [context.Process(target=one_of_several, args=(rank, path, ports)) for rank in range(SIZE)]
     for process in processes:
         process.start()
     for process in processes:
-        process.join()
+        process.join(200)
+        process.kill()
     assert [process.exitcode for process in processes] == [0, -signal.SIGKILL]
     return path
 
@@ -242,17 +245,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_ranks_with_parts_of_the_batch_train_as_one_process_with_the_whole(
     folder: Path, algo: str, critic: str
 ) -> None:
-    alone, shared, before = (make_agent(algo, critic) for _ in range(3))
-    trained(alone)
+    before, alone = make_agent(algo, critic), trained(make_agent(algo, critic))
     objects = {name: alone.env_kwargs[name] for name in ("dataset", "denoiser")}
     shared = type(alone).load(folder / algo, env_kwargs=objects)
-    for part in ("policy", "value", "critic"):
-        ours, theirs, start = (flat(getattr(agent, part)) for agent in (alone, shared, before))
-        print(algo, part, float((ours - theirs).abs().max()), float((ours - start).abs().max()))
-        assert (ours - theirs).abs().max() < 1e-2 * (ours - start).abs().max()
+    assert (flat(alone.policy) - flat(before.policy)).abs().max() > 1e-3
+    for part in ("policy", "average", "value", "critic"):
+        assert torch.allclose(flat(getattr(alone, part)), flat(getattr(shared, part)), rtol=1e-5, atol=1e-6), part
     with pytest.raises(ValueError, match=r"saved by 2 rank\(s\), and now there are 1.*torchrun --nproc_per_node=2"):
         shared.resume()
-    assert torch.equal(shared.sample(3, seed=1), shared.learn(1, reset_num_timesteps=False).sample(3, seed=1)) is False
+    done = shared.num_timesteps
+    assert shared.learn(1, reset_num_timesteps=False).num_timesteps > done
 
 
 def flat(module: nn.Module) -> Tensor:
