@@ -38,7 +38,7 @@ class Shard:
     def normal(
         self, shape: Sequence[int], generator: torch.Generator, device: torch.device | str = "cpu", dim: int = 0
     ) -> Tensor:
-        """Standard normal numbers of ``shape``: this part, along ``dim``, of those drawn for the whole batch."""
+        """Standard normal numbers (*shape): this part, along ``dim``, of those drawn for the whole batch."""
         whole = [n * self.size if i == dim else n for i, n in enumerate(shape)]
         return self.own(torch.randn(whole, generator=generator, device=device), dim)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import shlex
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from agents.commands.options import Train, default_algorithm
 from agents.core.algorithm import Algorithm
 from agents.core.persistence import versions
-from agents.core.ranks import Ranks, joined
+from agents.core.ranks import RankLost, Ranks, joined
 from agents.core.task import Task
 from agents.core.together import check_resumable
 from agents.runs.callbacks import Checkpoint, SamplerEvaluation, SamplerProgressBar, StopOnSignal
@@ -73,16 +74,21 @@ def _how_to_go_on(options: Train, folder: RunFolder, ranks: Ranks) -> str:
 
 @contextmanager
 def only_the_first_speaks(ranks: Ranks) -> Iterator[None]:
-    """On every rank but the first, print nothing but errors; they begin with the number of the rank."""
-    if ranks.rank == 0:
-        yield
-        return
-    with redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    """On every rank but the first, print nothing but errors; `agents.cli` puts the number of the rank before them."""
+    with ExitStack() as silence:
+        if ranks.rank > 0:
+            silence.enter_context(redirect_stdout(io.StringIO()))
+            silence.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore")
         try:
             yield
+        except RankLost:  # torchrun ends all ranks when one has ended, which must not cut off the sentence about it
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            raise
         except Interrupted as error:
-            raise SystemExit(error.exit_code) from error
+            if ranks.rank > 0:
+                raise SystemExit(error.exit_code) from error
+            raise
 
 
 def check_ranks(algorithm: Algorithm, ranks: Ranks) -> None:

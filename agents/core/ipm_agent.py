@@ -184,9 +184,7 @@ class IPMAgent:
         with self.unchanged():  # theta moves below alone
             for _ in range(self.n_critic):
                 newest = self.rollout()  # B trajectories of the sampler, x[0] ~ N(0, I), x[k+1] ~ p_theta(. | x[k])
-                for part in newest.parts(
-                    self.ranks.size
-                ):  # of about 128 trajectories, so that f takes as many steps whatever B is
+                for part in newest.parts(self.ranks.size):  # of about 128 trajectories: as many steps on f for any B
                     critic_metrics, value_metrics = self.teach(part)  # f: up on data, down on x_0; V: to f(x_0)
                 buffer.append(newest)
         self.newest, batch = newest, concatenated(buffer)
