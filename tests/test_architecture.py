@@ -72,7 +72,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     ),
     "agents.algorithms": ("config", "presets spaces stein", "policy_gradient dxdp pathwise entry"),
     "agents.runs": (
-        "figures divergence lock logs saving signals",
+        "clock figures divergence lock logs saving signals",
         "callbacks processes untouched",
         "folder function report",
     ),

@@ -9,8 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from agents.core.algorithm import AlgorithmCallback, SeededSample
 from agents.core.persistence import CHECKPOINT
+from agents.runs.clock import TrainingClock
 from agents.runs.logs import TIMESTEPS, RunLogger
 from agents.runs.signals import StopRequest
 from diffusion_env.config import EvaluationConfig
@@ -45,53 +45,6 @@ class Measurement(NamedTuple):
 
 LOGGED_AS = (TIMESTEPS, "eval/sw2", "eval/off_support", "time/train_seconds", "time/train_cpu_seconds")
 """Names of a `Measurement`'s fields in the log."""
-
-
-def _now() -> tuple[float, float]:
-    return time.perf_counter(), time.process_time()
-
-
-class TrainingClock:
-    """Wall and processor seconds since ``start``, without those spent ``paused``."""
-
-    def __init__(self, now: Callable[[], tuple[float, float]] = _now) -> None:
-        self._now = now
-        self._started = self._stopped = (0.0, 0.0)
-        self._running = False
-
-    def start(self, seconds: float = 0.0, cpu_seconds: float = 0.0) -> None:
-        """Begin at this reading: zero, or what an interrupted run has used before."""
-        wall, cpu = self._now()
-        self._started, self._running = (wall - seconds, cpu - cpu_seconds), True
-
-    def stop(self) -> None:
-        """Keep the present reading."""
-        self._stopped, self._running = self._now(), False
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Do not count what happens inside."""
-        entered = self._now()
-        try:
-            yield
-        finally:
-            if self._running:
-                left = self._now()
-                self._started = self._started[0] + left[0] - entered[0], self._started[1] + left[1] - entered[1]
-
-    @property
-    def seconds(self) -> float:
-        """Wall seconds."""
-        return self._read()[0]
-
-    @property
-    def cpu_seconds(self) -> float:
-        """Processor seconds of all threads of this process."""
-        return self._read()[1]
-
-    def _read(self) -> tuple[float, float]:
-        wall, cpu = self._now() if self._running else self._stopped
-        return wall - self._started[0], cpu - self._started[1]
 
 
 class Between(AlgorithmCallback):
@@ -298,3 +251,7 @@ class SamplerProgressBar(ProgressBarCallback):
     def _on_rollout_start(self) -> None:
         if self.evaluation.history:
             self.pbar.set_description(f"SW2 {self.evaluation.history[-1].sw2:.4f}", refresh=False)
+
+    def _on_training_end(self) -> None:
+        self._on_rollout_start()  # with the measurement at the end
+        super()._on_training_end()

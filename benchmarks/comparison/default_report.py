@@ -128,7 +128,9 @@ def write_report(results: Results, folder: Path, path: Path, trajectories: int) 
 
 def target_table(results: Results) -> str:
     """What was to be reached, and whether it was, over the runs that are there."""
-    columns = ("to reach", "allowed", *(f"`{entry.name}`" for entry in results.grid.entries))
+    wanted = len(results.grid.tasks) * results.grid.num_seeds
+    there = {entry.name: len(results.of(entry.name)) for entry in results.grid.entries}
+    columns = ("to reach", "allowed", *(f"`{name}`, {runs} of {wanted} runs" for name, runs in there.items()))
     return table(columns, [_target_row(results, target) for target in TARGETS])
 
 

@@ -46,7 +46,8 @@ def words(dataset: Path, denoiser: Path, output: Path, *more: str) -> list[str]:
     sizes = f"--num-envs 4 --num-steps 2 --total-timesteps {5 * ITERATION}"
     intervals = "--measure-every 2 --measure-samples 20 --checkpoint-every 2 --log-interval 1 --no-progress-bar"
     paths = f"--dataset {dataset} --denoiser {denoiser} --output {output}"
-    return ["train", *sizes.split(), *intervals.split(), *paths.split(), *more]
+    own = "" if "ppo" in more else "--n-critic 5 --n-critic-exponent 0"
+    return ["train", *sizes.split(), *intervals.split(), *paths.split(), *own.split(), *more]
 
 
 @pytest.fixture(scope="module")

@@ -64,7 +64,7 @@ def test_train_evaluate_and_sample_a_users_images(
     )
     assert [line["time/iterations"] for line in RunFolder(run).metrics() if "time/iterations" in line] == [1, 2, 3, 4]
 
-    sizes = "--seeds 0 1 --num-samples 20 --w1-samples 20 --refit-steps 20 --samplers ddpm-5 ddim-2"
+    sizes = "--seeds 0 1 --num-samples 20 --w1-samples 20 --refit-steps 5 --samplers ddpm-5 ddim-2"
     assert call("evaluate", "--checkpoint", run, *sizes.split(), "--output", result) == 0
     written = json.loads(result.read_text())
     assert [row["name"] for row in written["rows"]] == ["DDPM-5", "DDIM-2", "SFT-PG-2"]
@@ -84,12 +84,8 @@ def test_every_family_is_trained_evaluated_and_sampled(
     run = tmp_path / "run"
     assert main([*train_words(points_file, denoiser_file, run, 1), "--algo", algo]) == 0
     assert PRESETS[algo].config == recorded_options(RunFolder(run)).algorithm
-    assert (
-        call(
-            "evaluate", "--checkpoint", run, "--seeds", 0, "--num-samples", 50, "--w1-samples", 20, "--refit-steps", 20
-        )
-        == 0
-    )
+    sizes = "--seeds 0 --num-samples 50 --w1-samples 20 --refit-steps 5"
+    assert call("evaluate", "--checkpoint", run, *sizes.split()) == 0
     assert name in capsys.readouterr().out
     assert call("sample", "--checkpoint", run, "--n", 5, "--output", tmp_path / "samples") == 0
     drawn = np.load(tmp_path / "samples.npz")["x"]
@@ -98,10 +94,11 @@ def test_every_family_is_trained_evaluated_and_sampled(
     np.testing.assert_array_equal(drawn, agent.sample(5, seed=0).numpy())
 
 
+FIVE = "--n-critic 5 --n-critic-exponent 0"  # the iteration of ITERATION steps
 FAMILIES = [
-    "--gae-lambda 0.9",
+    f"--gae-lambda 0.9 {FIVE}",
     "--algo dxdp --velocity-coef 0.1 --std learned",
-    "--algo pathwise --backprop-steps 1 --gradient-checkpointing",
+    f"--algo pathwise --backprop-steps 1 --gradient-checkpointing {FIVE}",
 ]
 
 

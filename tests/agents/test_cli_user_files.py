@@ -113,7 +113,7 @@ def test_train_resume_evaluate_sample_and_tune(
     assert call("train --resume run", algo) == 0
     assert "SW2" in capsys.readouterr().out
     assert load(name).num_timesteps >= 240
-    assert call("evaluate --checkpoint run --seeds 0 --num-samples 50 --w1-samples 20 --refit-steps 20", algo) == 0
+    assert call("evaluate --checkpoint run --seeds 0 --num-samples 50 --w1-samples 20 --refit-steps 5", algo) == 0
     assert f"{name.upper()}-2" in capsys.readouterr().out
     assert call("sample --checkpoint run --n 6 --output drawn", algo) == 0
     np.testing.assert_array_equal(np.load("drawn.npz")["x"], load(name).sample(6, 0).numpy())

@@ -23,7 +23,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """SFT-PG with learned stds, on two steps of a small U-Net, one iteration."""
     folder = tmp_path_factory.mktemp("agent")
     env_kwargs = {"dataset": "digits", "denoiser": str(small_unet().save(folder / "net")), "num_steps": 2}
-    config = preset("sft_pg", std="learned", std_lr_scale=1000.0, ema_decay=0.0)
+    config = preset("sft_pg", std="learned", std_lr_scale=1000.0, ema_decay=0.0, ema_width=None)
     return SFTPG(config=config, num_envs=4, env_kwargs=env_kwargs, seed=0).learn(1).save(folder / "agent")
 
 

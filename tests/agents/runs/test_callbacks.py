@@ -1,7 +1,6 @@
 """Callbacks watch and save a run; they never change it."""
 
 from collections.abc import Callable
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from agents import SFTPG
-from agents.runs.callbacks import CURVE_SEED, Checkpoint, SamplerEvaluation, SamplerProgressBar, TrainingClock
+from agents import SFTPG, preset
+from agents.runs.callbacks import CURVE_SEED, Checkpoint, SamplerEvaluation, SamplerProgressBar
 from agents.runs.folder import RunFolder
 from diffusion_env.checkpoints import CheckpointError, load_checkpoint
 from diffusion_env.config import EvaluationConfig
@@ -26,7 +25,8 @@ Keywords = dict[str, Any]
 
 
 def make_agent(keywords: Keywords, seed: int = 0) -> SFTPG:
-    return SFTPG(num_envs=NUM_ENVS, env_kwargs=keywords, seed=seed)
+    config = preset("sft_pg", n_critic=5, n_critic_exponent=0.0)
+    return SFTPG(config=config, num_envs=NUM_ENVS, env_kwargs=keywords, seed=seed)
 
 
 def weights(agent: SFTPG) -> list[torch.Tensor]:
@@ -118,25 +118,6 @@ def test_evaluation_serves_stable_baselines3(small_kwargs: Keywords, tmp_path: P
     model.learn(16, [evaluation, SamplerProgressBar(evaluation)])
     assert [m.num_timesteps for m in evaluation.history] == [0, 8, 16]
     assert "eval/sw2" in (tmp_path / "progress.json").read_text()
-
-
-def test_the_clock_leaves_out_pauses() -> None:
-    ticks = count()
-
-    def now() -> tuple[float, float]:
-        tick = next(ticks)
-        return float(tick), 10.0 * tick
-
-    clock = TrainingClock(now)
-    clock.start()  # at 0
-    assert (clock.seconds, clock.cpu_seconds) == (1.0, 20.0)  # read at 1 and at 2
-    with clock.paused():  # from 3 to 5
-        next(ticks)
-    assert clock.seconds == 6.0 - 2.0
-    clock.stop()  # at 7
-    with clock.paused():  # a pause after the end changes nothing
-        next(ticks)
-    assert (clock.seconds, clock.cpu_seconds) == (7.0 - 2.0, 70.0 - 20.0)
 
 
 # --- Checkpoint ----------------------------------------------------------------------------------------------------

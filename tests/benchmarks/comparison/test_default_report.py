@@ -52,6 +52,7 @@ def test_what_is_missed_is_called_so(results: Results) -> None:
     assert "0.530 met | -" in lines["AUC of either classifier, worst task, K >= 4"]
     assert "0.020 **missed**" in lines["off support, worst task, K >= 4"]
     assert "0.020 met" in lines["off support, worst task, K = 1"]
+    assert "`sft_pg`, 2 of 200 runs | `pathwise`, 0 of 200 runs" in target_table(results)
 
 
 def test_nothing_to_report_is_an_error(tmp_path: Path) -> None:

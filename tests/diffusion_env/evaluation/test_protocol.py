@@ -33,21 +33,31 @@ def roll() -> Dataset:
     return load_dataset("swiss_roll", seed=11)
 
 
+@pytest.fixture
+def no_classifiers(monkeypatch):
+    """Leaves out the metrics that train a classifier, the dearest of all, where a test looks at distances."""
+    for name in ("auc_boosting", "auc_neighbours"):
+        monkeypatch.delitem(METRICS, name)
+
+
 def perfect(dataset: Dataset, shift: float = 0.0):
     return lambda n, generator: dataset.to_data(dataset.sample(n, generator)) + shift
 
 
+@pytest.mark.usefixtures("no_classifiers")
 def test_the_floor_of_the_swiss_roll_is_the_published_one(roll):
     row = floor(roll, replace(SMALL, num_samples=10_000, support_points=20_000, seeds=tuple(range(6))))
     assert row["sw2_mean"] == pytest.approx(0.69e-2, abs=0.25e-2)
     assert row["off_support"] < 0.0005 and row["off_support_radius"] == 0.03
 
 
+@pytest.mark.usefixtures("no_classifiers")
 def test_the_floor_of_exact_w1_is_the_published_one(roll):
     row = floor(roll, replace(SMALL, num_samples=2_500, w1_samples=2_500, seeds=(0, 1)))
     assert row["w1_mean"] == pytest.approx(1.91e-2, abs=0.8e-2)
 
 
+@pytest.mark.usefixtures("no_classifiers")
 def test_a_perfect_sampler_reaches_the_floor_and_a_shifted_one_does_not(roll):
     bottom = floor(roll, SMALL)
     good, bad = evaluate(perfect(roll), roll, SMALL), evaluate(perfect(roll, shift=0.1), roll, SMALL)
@@ -114,6 +124,7 @@ def test_the_fresh_sets_of_a_seed_are_disjoint(roll):
     assert len(torch.cat([*parts, points.spare]).unique(dim=0)) == 9_000
 
 
+@pytest.mark.usefixtures("no_classifiers")
 def test_samples_are_asked_for_in_batches(roll):
     asked = []
 
@@ -127,6 +138,7 @@ def test_samples_are_asked_for_in_batches(roll):
     assert len({seed for _, _, seed in asked}) == 2
 
 
+@pytest.mark.usefixtures("no_classifiers")
 def test_more_samples_lower_the_floor(roll):
     config = replace(SMALL, seeds=(0,), num_projections=30)
     many = floor(roll, replace(config, num_samples=100_000))
@@ -134,6 +146,7 @@ def test_more_samples_lower_the_floor(roll):
     assert many["sw2_mean"] < 0.4e-2 < 0.8 * floor(roll, replace(config, num_samples=2_000))["sw2_mean"]
 
 
+@pytest.mark.usefixtures("no_classifiers")
 def test_modes_are_counted_where_they_exist():
     data = load_dataset("gaussians8")
     assert data.modes is not None
@@ -146,6 +159,7 @@ def test_modes_are_counted_where_they_exist():
     assert evaluate(half, data, SMALL)["mode_coverage"] == 3 / 8
 
 
+@pytest.mark.usefixtures("no_classifiers")
 def test_recall_sees_the_modes_that_a_sampler_leaves_out():
     data = load_dataset("gaussians8")
 
@@ -157,6 +171,7 @@ def test_recall_sees_the_modes_that_a_sampler_leaves_out():
     assert evaluate(half, data, SMALL)["recall"] == pytest.approx(3 / 8, abs=0.15)  # balls of outliers reach across
 
 
+@pytest.mark.usefixtures("no_classifiers")
 def test_support_radius_follows_the_data_where_none_is_published():
     data = load_dataset("checkerboard")
     row = floor(data, SMALL)
