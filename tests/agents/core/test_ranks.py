@@ -22,7 +22,9 @@ from agents.core.advantages import normalised, regression_weights
 from agents.core.ipm_agent import IPMAgent
 from agents.core.optimization import descend, refuse_non_finite
 from agents.core.ranks import ALONE, VARIABLES, RankLost, Ranks, joined
+from agents.runs.callbacks import Checkpoint, StopOnSignal
 from agents.runs.folder import RunFolder
+from agents.runs.signals import Interrupted, StopRequest
 from agents.zoo import agent_class, load_agent
 from diffusion_env.data.dataset import Dataset
 from diffusion_env.denoisers.mlp import EpsMLP
@@ -101,7 +103,7 @@ class SaveAt(BaseCallback):
 
 
 class KillAt(SaveAt):
-    """Ends the process, which leaves nothing behind, where the other one saves."""
+    """Ends the process after the fourth iteration, without a word."""
 
     def _on_rollout_start(self) -> None:
         agent: Any = self.model
@@ -125,13 +127,14 @@ def one_of_several(rank: int, folder: Path, ports: list[int]) -> None:
             agent = trained(make_agent(algo, critic), SaveAt(folder / f"{algo}_at_3"))
             assert agent.save(folder / algo).is_file()
         a_resumed_run_ends_as_one_that_was_not_interrupted(folder)
+        a_signal_to_one_ends_both(ranks, folder)
         one_policy_breaks(ranks)
     the_command_line_has_one_writer(rank, folder, ports[1:-1])
     started(rank, ports[-1])
     with joined(arrival=SOON):
         began, agent = time.monotonic(), make_agent("sft_pg", "energy", num_envs=8)
         with pytest.raises(RankLost, match=r"Rank 0 of 2 cannot go on: another rank has ended.*--resume FOLDER"):
-            trained(agent, [SaveAt(folder / "killed"), *[KillAt(folder)] * rank])
+            trained(agent, [Checkpoint(folder / "killed", None, 1e9 * rank), *[KillAt(folder)] * rank])
         assert rank == 0 and time.monotonic() - began < 30
 
 
@@ -189,6 +192,13 @@ def a_resumed_run_ends_as_one_that_was_not_interrupted(folder: Path) -> None:
     assert resumed.iteration == 3
     resumed.resume(log_interval=2)
     assert resumed.save(folder / "resumed").read_bytes() == (folder / "sft_pg.safetensors").read_bytes()
+
+
+def a_signal_to_one_ends_both(ranks: Ranks, folder: Path) -> None:
+    request, checkpoint = StopRequest("Go on."), Checkpoint(folder / "signal")
+    request.number = signal.SIGTERM if ranks.rank == 1 else None
+    with pytest.raises(Interrupted, match=r"SIGTERM: saved at 0 environment steps\. Go on\."):
+        make_agent("sft_pg", "energy", num_envs=4).learn(100, [checkpoint, StopOnSignal(request, checkpoint)])
 
 
 def one_policy_breaks(ranks: Ranks) -> None:
@@ -264,7 +274,7 @@ def flat(module: nn.Module) -> Tensor:
 def test_a_killed_rank_leaves_a_checkpoint(folder: Path) -> None:
     agent = make_agent("sft_pg", "energy", num_envs=8)
     objects = {name: agent.env_kwargs[name] for name in ("dataset", "denoiser")}
-    assert type(agent).load(folder / "killed", env_kwargs=objects).iteration == 3
+    assert type(agent).load(folder / "killed", env_kwargs=objects).iteration == 4
 
 
 def test_the_command_line_left_one_run(folder: Path) -> None:
