@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if not _is_bad_input(error):
             raise
-        print(_paragraph(f"Error: {_reason(error)}"), file=sys.stderr)
+        print(_paragraph(f"{_rank()}Error: {_reason(error)}"), file=sys.stderr)
         return USAGE_ERROR
     return 0
 
@@ -103,6 +103,12 @@ def _is_allocation(error: Exception) -> bool:
     """Whether torch had no memory: an error of its own on an accelerator, a RuntimeError on the CPU."""
     text = str(error)
     return isinstance(error, RuntimeError) and any(part in text for part in OUT_OF_MEMORY)
+
+
+def _rank() -> str:
+    """Who speaks, where torchrun has started several processes."""
+    many = os.environ.get("WORLD_SIZE", "1") != "1"
+    return f"Rank {os.environ.get('RANK', '?')}: " if many else ""
 
 
 def _reason(error: Exception) -> str:

@@ -32,6 +32,7 @@ from diffusion_env.samplers.denoiser import Denoiser
 from diffusion_env.samplers.tables import StepTable
 from diffusion_env.scores import check_finite_reward, checked_metrics, checked_scores
 from diffusion_env.seeds import stream, stream_seed
+from diffusion_env.shards import WHOLE, Shard
 from diffusion_env.step_counts import Mask, StepCounts, host_to_device
 from diffusion_env.unseen_samples import CRITIC_BATCH, UnseenSamples, num_updates
 
@@ -79,6 +80,7 @@ class DenoisingProcess:
         self.num_envs, self.action_mode = num_envs, action_mode
         self.train_critic, self._owns_critic = train_critic, owns_critic
         self.generator = torch.Generator(self.device)
+        self.shard: Shard = WHOLE  # which of the particles of all processes these are
         self.seeded = False
         self.critic_metrics: dict[str, float] = {}
         self.x = torch.zeros(num_envs, *dataset.shape, device=self.device)
@@ -122,7 +124,7 @@ class DenoisingProcess:
         ``start`` (B, *shape): start at copies of these states instead and draw nothing.
         """
         if start is None:
-            start = torch.randn(self.x.shape, generator=self.generator, device=self.device)
+            start = self.shard.normal(self.x.shape, self.generator, self.device)
         else:
             assert start.shape == self.x.shape, start.shape
             start = start.clone()
@@ -232,9 +234,9 @@ class DenoisingProcess:
             self.update_critic(part[-1], self.critic.trajectory_penalty(part))
 
     def data_batch(self, size: int | None = None, most: int | None = None) -> Tensor:
-        """A fresh batch of training data (size, *shape), with None max(B, CRITIC_BATCH) points; at most ``most``."""
-        size = max(self.num_envs, CRITIC_BATCH) if size is None else size
-        return self.dataset.sample(size if most is None else min(size, most), self.generator)
+        """This shard's part of a fresh batch of data (size, *shape); None: max(B, CRITIC_BATCH); at most ``most``."""
+        size = max(self.num_envs * self.shard.size, CRITIC_BATCH) if size is None else size
+        return self.dataset.sample(size if most is None else min(size, most), self.generator, shard=self.shard)
 
     def update_critic(self, fake: Tensor, penalty: Penalty | None = None, size: int | None = None) -> dict[str, float]:
         """One critic step on samples ``fake`` (M, *shape) against a `data_batch` of ``size`` points; its metrics."""

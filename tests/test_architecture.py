@@ -21,7 +21,7 @@ CODE = ("diffusion_env", "agents", "benchmarks")
 
 FLOORS: dict[str, tuple[str, ...]] = {
     "diffusion_env": (
-        "checkpoints fields seeds",
+        "checkpoints fields seeds shards",
         "samplers",
         "config",
         "networks",
@@ -65,6 +65,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "policy",
         "advantages losses optimization rollout",
         "diagnostics learning persistence",
+        "together",
         "ipm_agent algorithm",
         "stacking",
         "many",

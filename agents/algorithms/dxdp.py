@@ -54,7 +54,7 @@ class DxDP(IPMAgent):
 
     def noise(self, batch: Trajectories) -> Tensor:
         """z (K, n, *shape) of the draws x' at every state of ``batch``."""
-        return torch.randn(batch.xs[1:].shape, generator=self.generator, device=self.device)
+        return self.ranks.normal(batch.xs[1:].shape, self.generator, self.device, dim=1)
 
     def policy_loss(self, batch: Trajectories, advantage: Tensor | None, first: bool) -> Loss:
         """- mean[ V(x', k + 1) ] at every state of the buffer, with a fresh draw x' for each."""

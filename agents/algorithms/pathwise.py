@@ -58,7 +58,7 @@ class Pathwise(IPMAgent):
     def noise(self, batch: Trajectories) -> Tensor:
         """z (K, n, *shape) of fresh chains from the starts of ``batch``, drawn step by step."""
         shape, steps = batch.x0.shape, range(self.policy.table.num_steps)
-        return torch.stack([torch.randn(shape, generator=self.generator, device=self.device) for _ in steps])
+        return torch.stack([self.ranks.normal(shape, self.generator, self.device) for _ in steps])
 
     def chain(self, x: Tensor, noise: Tensor) -> list[Tensor]:
         """x[0] ... x[K] from ``x`` (n, *shape), each (n, *shape), with a gradient from step K - backprop_steps on.

@@ -51,10 +51,10 @@ def check(agent: IPMAgent) -> None:
     """As `IPMAgent.check`; ValueError too unless groups divide the environments."""
     IPMAgent.check(agent)
     size = options(agent).group_size
-    if size is not None and agent.num_envs % size:
+    if size is not None and agent.envs.num_envs % size:
         raise ValueError(
             f"Trajectories that share x[0] fill whole groups: num_envs must be a multiple of group_size = {size}; "
-            f"received num_envs = {agent.num_envs}."
+            f"received num_envs = {agent.envs.num_envs} on each of {agent.ranks.size} rank(s)."
         )
 
 
@@ -63,8 +63,8 @@ def start(agent: IPMAgent) -> Tensor:
     size = options(agent).group_size
     if size is None:
         return IPMAgent.start(agent)
-    shape = (agent.num_envs // size, *agent.dataset.shape)
-    x = torch.randn(shape, generator=agent.generator, device=agent.device).repeat_interleave(size, dim=0)
+    shape = (agent.envs.num_envs // size, *agent.dataset.shape)
+    x = agent.ranks.normal(shape, agent.generator, agent.device).repeat_interleave(size, dim=0)
     return cast(Tensor, agent.envs.reset(options={"x": x})[0]["x"])
 
 
@@ -98,11 +98,11 @@ class Transitions(NamedTuple):
 
 
 def transitions(agent: IPMAgent, batch: Trajectories, advantage: Tensor) -> Transitions:
-    """All transitions of ``batch`` with their ``advantage`` (K, n), or a minibatch drawn without replacement."""
-    xs, size, total = batch.xs, options(agent).minibatch_size, advantage.numel()
-    if size is None or size >= total:
+    """All transitions of ``batch`` with ``advantage`` (K, n), or a rank's part of a minibatch without replacement."""
+    xs, size, total, draws = batch.xs, options(agent).minibatch_size, advantage.numel(), agent.minibatch_generator
+    if size is None or size >= total * agent.ranks.size:
         return Transitions(xs[:-1], xs[1:], agent.steps, advantage, batch.scored)
-    flat = torch.randperm(total, generator=agent.minibatch_generator, device=agent.device)[:size]
+    flat = torch.randperm(total, generator=draws, device=agent.device)[: -(-size // agent.ranks.size)]
     k, i = flat // advantage.shape[1], flat % advantage.shape[1]
     return Transitions(xs[k, i], xs[k + 1, i], k, advantage[k, i], batch.scored[k, i])
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import shlex
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +19,12 @@ from stable_baselines3.common.callbacks import BaseCallback
 from agents.commands.options import Train, default_algorithm
 from agents.core.algorithm import Algorithm
 from agents.core.persistence import versions
+from agents.core.ranks import RankLost, Ranks, joined
 from agents.core.task import Task
+from agents.core.together import check_resumable
 from agents.runs.callbacks import Checkpoint, SamplerEvaluation, SamplerProgressBar, StopOnSignal
-from agents.runs.folder import CONFIG, RunFolder, believed_paths, located, next_folder
-from agents.runs.signals import StopRequest, handled
+from agents.runs.folder import CONFIG, RunFolder, SilentFolder, believed_paths, located, next_folder
+from agents.runs.signals import Interrupted, StopRequest, handled
 from agents.zoo import NAMES, find
 from diffusion_env.assembly import usable_device
 from diffusion_env.checkpoints import load_object
@@ -37,29 +41,63 @@ def run(options: Train, command: str) -> None:
         return
     entry = find(options.algo)
     options = replace(options, task=located(options.task))
-    algorithm = entry.make(options.task, options.seed, options.changes)
-    check_points(options, algorithm)
-    output = options.output or next_folder("runs", f"{entry.name}-{algorithm.dataset.name}-{options.task.num_steps}")
-    folder = RunFolder.create(output, run_config(options, command))
-    with folder.locked():
-        shown = "\n".join(f"{name:>24} = {value!r}" for name, value in entry.settings(options.changes).items())
-        print(f"{shown}\nWriting {folder.path}; watch it with: tensorboard --logdir {folder.path}")
-        _begin(options, algorithm, folder)
+    with joined(options.task.device) as ranks, only_the_first_speaks(ranks):
+        algorithm = entry.make(options.task, options.seed, options.changes)
+        check_ranks(algorithm, ranks)
+        check_points(options, algorithm)
+        name = f"{entry.name}-{algorithm.dataset.name}-{options.task.num_steps}"
+        output = options.output or next_folder("runs", name)
+        folder = RunFolder.create(output, run_config(options, command)) if ranks.rank == 0 else SilentFolder(output)
+        with folder.locked():
+            shown = entry.settings(options.changes).items()
+            print("\n".join(f"{name:>24} = {value!r}" for name, value in shown))
+            print(f"Writing {folder.path}; watch it with: tensorboard --logdir {folder.path}")
+            _begin(options, algorithm, folder, ranks)
 
 
-def _begin(options: Train, algorithm: Algorithm, folder: RunFolder) -> None:
+def _begin(options: Train, algorithm: Algorithm, folder: RunFolder, ranks: Ranks) -> None:
     """Train from the beginning."""
     algorithm.set_logger(folder.logger())
     evaluation = watched(options, algorithm)
-    with handled(StopRequest(_how_to_go_on(options, folder))) as request:
+    with handled(StopRequest(_how_to_go_on(options, folder, ranks))) as request:
         watching = callbacks(options, folder, algorithm, evaluation, request)
         algorithm.learn(options.total_timesteps, watching, options.log_interval)
     _report(folder, evaluation)
 
 
-def _how_to_go_on(options: Train, folder: RunFolder) -> str:
+def _how_to_go_on(options: Train, folder: RunFolder, ranks: Ranks) -> str:
     own = "" if options.algo in NAMES else f" --algo {shlex.quote(options.algo)}"
-    return f"Go on with: ddpm-shortcut train --resume {shlex.quote(str(folder.path))}{own}"
+    many = f"torchrun --nproc_per_node={ranks.size} -m agents.cli"
+    program = "ddpm-shortcut" if ranks.size == 1 else many
+    return f"Go on with: {program} train --resume {shlex.quote(str(folder.path))}{own}"
+
+
+@contextmanager
+def only_the_first_speaks(ranks: Ranks) -> Iterator[None]:
+    """On every rank but the first, print nothing but errors; `agents.cli` puts the number of the rank before them."""
+    with ExitStack() as silence:
+        if ranks.rank > 0:
+            silence.enter_context(redirect_stdout(io.StringIO()))
+            silence.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore")
+        try:
+            yield
+        except RankLost:  # torchrun ends all ranks when one has ended, which must not cut off the sentence about it
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            raise
+        except Interrupted as error:
+            if ranks.rank > 0:
+                raise SystemExit(error.exit_code) from error
+            raise
+
+
+def check_ranks(algorithm: Algorithm, ranks: Ranks) -> None:
+    """ValueError where several processes were started for an algorithm that trains in one."""
+    if ranks.size > 1 and getattr(algorithm, "ranks", None) != ranks:
+        raise ValueError(
+            f"{algorithm.name} trains in one process, and {ranks.size} were started. Start one: ddpm-shortcut train "
+            f"--algo {algorithm.name}. The agents of this package can share their work among many."
+        )
 
 
 def resume(options: Train) -> None:
@@ -79,30 +117,42 @@ def resume(options: Train) -> None:
             f"that code, name it in this call: --algo {recorded.algo}"
         )
     torch.set_num_threads(recorded.threads)
+    with joined(recorded.task.device) as ranks, only_the_first_speaks(ranks):
+        if ranks.rank > 0:
+            folder = SilentFolder(folder.path)
+        with folder.locked(), shown_warnings(ranks):
+            _go_on(recorded, folder, ranks)
+
+
+def _go_on(recorded: Train, folder: RunFolder, ranks: Ranks) -> None:
+    """Continue from the checkpoint in ``folder``, or from the beginning where there is none yet."""
     entry = find(recorded.algo)
-    with folder.locked(), shown_warnings():
-        if changes := changed_versions(folder.config.get("versions")):
-            warnings.warn(f"{folder.path} was begun with other versions: {changes}.", stacklevel=2)
-        if not folder.checkpoint.exists():
-            print(f"{folder.path} was ended before its first checkpoint: it begins again, with its own options.")
-            _begin(recorded, entry.make(recorded.task, recorded.seed, recorded.changes), folder)
-            return
-        paths = believed_paths(folder.path, load_object(folder.checkpoint, "agent")[1])
-        algorithm = entry.load(folder.checkpoint, str(usable_device(recorded.task.device)), paths, None)
-        compare_options(recorded, algorithm, folder)
-        algorithm.set_logger(folder.logger(algorithm.num_timesteps, algorithm.logged))
-        print(f"Continuing {folder.path} at {algorithm.num_timesteps:,} environment steps.")
-        evaluation = watched(recorded, algorithm)
-        with handled(StopRequest(_how_to_go_on(recorded, folder))) as request:
-            algorithm.resume(callbacks(recorded, folder, algorithm, evaluation, request), recorded.log_interval)
-        _report(folder, evaluation)
+    if changes := changed_versions(folder.config.get("versions")):
+        warnings.warn(f"{folder.path} was begun with other versions: {changes}.", stacklevel=2)
+    if not folder.checkpoint.exists():
+        print(f"{folder.path} was ended before its first checkpoint: it begins again, with its own options.")
+        algorithm = entry.make(recorded.task, recorded.seed, recorded.changes)
+        check_ranks(algorithm, ranks)
+        _begin(recorded, algorithm, folder, ranks)
+        return
+    paths = believed_paths(folder.path, load_object(folder.checkpoint, "agent")[1])
+    algorithm = entry.load(folder.checkpoint, str(usable_device(recorded.task.device)), paths, None)
+    check_ranks(algorithm, ranks)
+    compare_options(recorded, algorithm, folder)
+    check_resumable(getattr(algorithm, "saved_ranks", 1), ranks.size)
+    algorithm.set_logger(folder.logger(algorithm.num_timesteps, algorithm.logged))
+    print(f"Continuing {folder.path} at {algorithm.num_timesteps:,} environment steps.")
+    evaluation = watched(recorded, algorithm)
+    with handled(StopRequest(_how_to_go_on(recorded, folder, ranks))) as request:
+        algorithm.resume(callbacks(recorded, folder, algorithm, evaluation, request), recorded.log_interval)
+    _report(folder, evaluation)
 
 
 @contextmanager
-def shown_warnings() -> Iterator[None]:
-    """Print each warning as a sentence on stderr, without the line of code that it came from."""
+def shown_warnings(ranks: Ranks) -> Iterator[None]:
+    """Print each warning as a sentence on stderr, without the line of code that it came from; the first rank does."""
     with warnings.catch_warnings():
-        warnings.simplefilter("always", UserWarning)
+        warnings.simplefilter("always" if ranks.rank == 0 else "ignore", UserWarning)
         warnings.showwarning = lambda message, *where, **more: print(f"Warning: {message}", file=sys.stderr)
         yield
 

@@ -12,6 +12,7 @@ from stable_baselines3.common.logger import Logger
 from torch import Tensor
 
 from agents.core.learning import MaybeCallback, listed
+from agents.core.ranks import ALONE, Ranks
 from agents.core.spaces import Space
 from agents.core.task import Task
 from diffusion_env.config import EvaluationConfig
@@ -135,6 +136,11 @@ class AlgorithmCallback(BaseCallback):
     def algorithm(self) -> Algorithm:
         """What is trained."""
         return cast(Algorithm, self.model) if self._algorithm is None else self._algorithm
+
+    @property
+    def ranks(self) -> Ranks:
+        """The processes that train it together; one for an algorithm that knows of no others."""
+        return cast(Ranks, getattr(self.algorithm, "ranks", ALONE))
 
     def bind(self, algorithm: Algorithm) -> None:
         """Watch ``algorithm``, whose ``learn`` gives the callback to a model inside."""

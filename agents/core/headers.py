@@ -34,6 +34,8 @@ class AgentRecord:
     env_objects: tuple[str, ...]
     """Keywords of the environment that were objects."""
     seed: Seed
+    ranks: Count = 1
+    """Processes that trained it together."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from stable_baselines3.common.logger import Logger
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from agents.core import learning, persistence
+from agents.core import learning, persistence, together
 from agents.core.compilation import compile_forward
 from agents.core.config import AgentConfig, checked_config
 from agents.core.diagnostics import (
@@ -41,7 +41,7 @@ from agents.core.logs import log_state
 from agents.core.losses import Loss, Metrics, value_loss
 from agents.core.optimization import LaterChecks, averaging, decayed, descend, refuse_non_finite, set_learning_rate
 from agents.core.policy import DenoisingPolicy, all_steps
-from agents.core.ranks import Ranks
+from agents.core.ranks import RankFailed, Ranks
 from agents.core.rollout import Trajectories, collect, concatenated, make_envs, required_denoiser
 from agents.core.sanity import SanityChecks, with_warning
 from agents.core.task import Task
@@ -97,8 +97,8 @@ class IPMAgent:
         """Make the environments and the networks.
 
         ``config``: of ``config_class``, None for the defaults; TypeError for another algorithm's. ``num_envs``: B,
-        trajectories per rollout. ``env_kwargs``: keywords of the environment (dataset, num_steps, sampler, denoiser,
-        critic, ...), see `agents.core.rollout.make_envs`. ``seed``: of everything; None draws one.
+        trajectories per rollout, of all ranks. ``env_kwargs``: keywords of the environment (dataset, num_steps,
+        sampler, denoiser, critic, ...), see `agents.core.rollout.make_envs`. ``seed``: of everything; None draws one.
         ``tensorboard_log``: a folder; runs are numbered inside it. Raises ValueError where the data set has no
         pretrained denoiser, and where the algorithm needs densities that the sampler's steps do not have.
         """
@@ -114,22 +114,15 @@ class IPMAgent:
         self.seed = int.from_bytes(os.urandom(4), "little") >> 1 if seed is None else seed
         self.tensorboard_log = tensorboard_log
         self.ranks, self.later = Ranks.from_environment(), None if self.device.type == "cpu" else LaterChecks()
-        if self.ranks.size > 1 and self.critic_learns:
-            raise ValueError(
-                f"There are {self.ranks.size} ranks, and each would train a critic of its own. Train with a fixed "
-                "critic, env_kwargs=dict(critic=..., train_critic=False), or in one process."
-            )
-        if self.ranks.size > 1 and seed is None:
-            raise ValueError(f"There are {self.ranks.size} ranks, which must start from the same weights: give a seed.")
-        own_seed = self.ranks.seed(self.seed)
-        self.envs = make_envs(env_id, num_envs, self.env_kwargs, self.device)
+        together.check_parts(self.ranks, num_envs, seed)
+        self.envs = make_envs(env_id, num_envs, self.env_kwargs, self.device, self.ranks)
         self.pretrained = required_denoiser(self.envs)
-        self.generator = stream(own_seed, "rollout", self.device)
-        self.minibatch_generator = stream(own_seed, "minibatch", self.device)
-        self.sample_generator = stream(own_seed, "sampling", self.device)
+        self.generator = stream(self.seed, "rollout", self.device)
+        self.minibatch_generator = stream(self.seed, "minibatch", self.device)
+        self.sample_generator = stream(self.seed, "sampling", self.device)
         self.num_timesteps, self.iteration, self.total_timesteps = 0, 0, 0
         # The next rollout's start; None while one is under way, so that whatever interrupts it restarts the episodes.
-        self.next_start: Tensor | None = self.envs.reset(seed=own_seed)[0]["x"]
+        self.next_start: Tensor | None = self.envs.reset(seed=self.seed)[0]["x"]
         self.newest: Trajectories | None = None
         self.sanity = SanityChecks()
         self.callbacks: BaseCallback = CallbackList([])
@@ -138,7 +131,9 @@ class IPMAgent:
         self._logger: Logger | None = None
         self._log_name: str | None = None  # of the run that ``learn`` numbered; None for a logger of the user
         self.loaded_log: Mapping[str, Any] | None = log_state(None)
+        self.saved_ranks = self.ranks.size  # of the file that was loaded
         self.build(stream(self.seed, "weights"))
+        together.check_beginning(self)
 
     def build(self, generator: torch.Generator) -> None:
         """The sampler (a copy of the pretrained network), its average, V, and their optimizers. Weights are drawn from
@@ -189,7 +184,7 @@ class IPMAgent:
         with self.unchanged():  # theta moves below alone
             for _ in range(self.n_critic):
                 newest = self.rollout()  # B trajectories of the sampler, x[0] ~ N(0, I), x[k+1] ~ p_theta(. | x[k])
-                for part in newest.parts():  # of about 128 trajectories, so that f takes as many steps whatever B is
+                for part in newest.parts(self.ranks.size):  # of about 128 trajectories: as many steps on f for any B
                     critic_metrics, value_metrics = self.teach(part)  # f: up on data, down on x_0; V: to f(x_0)
                 buffer.append(newest)
         self.newest, batch = newest, concatenated(buffer)
@@ -235,10 +230,12 @@ class IPMAgent:
         start, self.next_start = self.start(), None
         try:
             newest, next_start = collect(
-                self.envs, self.behaviour, start, self.generator, self.on_step, self.needs_density
+                self.envs, self.behaviour, start, self.generator, self.on_step, self.needs_density, self.ranks
             )
+        except RankFailed:
+            raise
         except FloatingPointError:
-            self.ranks.agree(False)  # the other ranks wait in their on_step: they stop at this step too
+            self.ranks.fail()  # the other ranks wait in their on_step: they stop at this step too
             raise
         if newest is None:
             raise StopTraining
@@ -437,6 +434,7 @@ class IPMAgent:
         that was stopped inside an episode goes on with new episodes.
         """
         learning.prepare(self, total_timesteps, callback, reset_num_timesteps, progress_bar)
+        self.saved_ranks = self.ranks.size
         name = tb_log_name or self._log_name or type(self).__name__
         if self._logger is None or (self._log_name is not None and (reset_num_timesteps or name != self._log_name)):
             if self._logger is not None:
@@ -447,7 +445,9 @@ class IPMAgent:
         return self
 
     def resume(self, callback: MaybeCallback = None, log_interval: int = 10, progress_bar: bool = False) -> Self:
-        """Do what is left of the interrupted ``learn``; its end is bit for bit that of an uninterrupted run (CPU)."""
+        """Do what is left of the interrupted ``learn``; its end is bit for bit that of an uninterrupted run (CPU).
+        ValueError where another number of ranks has saved it."""
+        together.check_resumable(self.saved_ranks, self.ranks.size)
         left = self.total_timesteps - self.num_timesteps
         return self if left <= 0 else self.learn(left, callback, log_interval, None, False, progress_bar)
 

@@ -165,7 +165,8 @@ def step_locals(ended: bool, reward: Tensor, num_steps: int) -> dict[str, Any]:
 
 
 def _save_stopped(agent: Learner) -> str:
-    if agent.logger.dir is None:
+    folder = agent.logger.dir  # of the rank that writes
+    if agent.ranks.highest(int(folder is not None)) == 0:
         return "Nothing was saved: give tensorboard_log to have the state kept when this happens."
-    path = agent.save(Path(agent.logger.dir) / "stopped")
+    path = agent.save(Path(folder or "") / "stopped")
     return f"The state at that moment is in {path}; the checkpoint before it is untouched."

@@ -24,6 +24,7 @@ from agents.core import learning
 from agents.core.ipm_agent import IPMAgent
 from agents.core.losses import Loss, Metrics, value_loss
 from agents.core.optimization import refuse_non_finite
+from agents.core.ranks import ALONE
 from agents.core.rollout import Trajectories
 from agents.core.stacking import (
     DrawsNoise,
@@ -68,6 +69,7 @@ class ManySeeds:
         refuse_unlike(self.agents)
         self.config, self.n_critic, self.learning_rate = first.config, first.n_critic, first.learning_rate
         self.uses_value, self.critic = first.uses_value, cast(TrainedCritic, first.critic)
+        self.ranks = ALONE
         self.later = None  # numbers are looked at after each step, on an accelerator too: an error names the seed
         self.newest: Trajectories | None = None  # (K + 1, B, S, *shape) and (K, B, S)
         self.metrics: dict[str, float | Tensor] = {}  # of the newest iteration, each (S,) or one number for all

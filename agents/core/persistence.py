@@ -7,7 +7,7 @@ import json
 import math
 import platform
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from agents.core.headers import AgentRecord, check_env_id, check_sizes, refuse_paths, stored
 from agents.core.logs import checked_log
+from agents.core.ranks import ALONE, RankLost, Ranks
 from diffusion_env.checkpoints import (
     CheckpointError,
     Header,
@@ -26,6 +27,7 @@ from diffusion_env.checkpoints import (
     load_optimizer,
     numbers_in,
     save_object,
+    with_suffix,
 )
 from diffusion_env.fields import checked_counts, from_json
 from diffusion_env.networks.layers import weights_at_most
@@ -78,8 +80,15 @@ def compare_data(header: Header, dataset: Any, path: str | Path) -> None:
 
 
 def save_agent(agent: Any, path: str | Path) -> Path:
-    """Write ``agent`` to one file; see `agents.core.ipm_agent.IPMAgent.save`."""
-    return save_object(saved_at(path), agent_header(agent), agent_state(agent))
+    """Write ``agent`` to one file; see `agents.core.ipm_agent.IPMAgent.save`.
+
+    All ranks call it: each gives its part of the environments, the first one writes, and the others wait for the file.
+    """
+    state = agent_state(agent)
+    if agent.ranks.rank == 0:
+        save_object(saved_at(path), agent_header(agent), state)
+    agent.ranks.agree(True)
+    return with_suffix(saved_at(path))
 
 
 def load_agent(
@@ -120,7 +129,7 @@ def load_agent(
     try:
         with weights_at_most(numbers_in(state)):
             agent = agent_class(saved.env_id, config, wanted, env_kwargs, saved.seed, tensorboard_log, device)
-    except CheckpointError:
+    except (CheckpointError, RankLost):
         raise
     except Exception as error:  # what is wrong with a forged header shows in many ways
         raise CheckpointError(f"The agent in {path} cannot be made from its header: {error}") from error
@@ -128,7 +137,9 @@ def load_agent(
         warnings.warn(
             f"{path} was saved with num_envs={saved.num_envs}: with {wanted} the episodes begin anew.", stacklevel=3
         )
-    restore_agent(agent, state, path, same_envs=wanted == saved.num_envs, changed_config=bool(changes))
+    same_envs = (wanted, agent.ranks.size) == (saved.num_envs, saved.ranks)
+    restore_agent(agent, state, path, same_envs, changed_config=bool(changes))
+    agent.saved_ranks = saved.ranks
     if env_kwargs.get("dataset") == saved.env_kwargs.get("dataset"):
         compare_data(header, agent.dataset, path)
     loaded: A = agent
@@ -156,6 +167,7 @@ def agent_header(agent: Any) -> Header:
         "env_kwargs": kept,
         "env_objects": sorted(set(agent.env_kwargs) - set(kept)),
         "seed": agent.seed,
+        "ranks": agent.ranks.size,
         "data": data_digest(agent.dataset),
         "versions": versions(),
     }
@@ -168,8 +180,8 @@ def agent_state(agent: Any) -> dict[str, Any]:
     return {
         "algorithm": {name: part.state_dict() for name, part in agent.parts.items()} | {"evaluations": evaluations},
         "critic": agent.critic.state_dict(),
-        "envs": agent.envs.state_dict(),
-        "next_start": agent.next_start,
+        "envs": of_all_ranks(agent.envs.state_dict(), agent.ranks.gather),
+        "next_start": None if agent.next_start is None else agent.ranks.gather(agent.next_start),
         "generators": [generator.get_state() for generator in agent.generators],
         "counters": [agent.num_timesteps, agent.iteration, agent.total_timesteps],
         "log": agent.logged,
@@ -196,8 +208,8 @@ def restore_agent(
         agent.policy.num_evaluations, agent.reference.num_evaluations = evaluations
         load_module(agent.critic, state["critic"], f"The critic in {path}")
         if same_envs:
-            agent.envs.load_state_dict(state["envs"])
-        agent.next_start = next_start(state, agent.envs) if same_envs else None
+            agent.envs.load_state_dict(of_all_ranks(state["envs"], agent.ranks.own))
+        agent.next_start = next_start(state, agent.envs, agent.ranks) if same_envs else None
         for generator, saved in zip(agent.generators, state["generators"], strict=True):
             generator.set_state(saved.cpu())
         agent.num_timesteps, agent.iteration, agent.total_timesteps = counters
@@ -209,9 +221,19 @@ def restore_agent(
         ) from error
 
 
-def next_start(state: Mapping[str, Any], envs: Any) -> Tensor | None:
+def of_all_ranks(state: Mapping[str, Any], change: Callable[[Tensor, int], Tensor]) -> dict[str, Any]:
+    """The ``state`` of environments with every array that counts them changed: by ``change(array, dim)``, which gathers
+    the parts of all ranks or takes this rank's own; arrays of any shape."""
+    dims = {"x": 0, "k": 0, "states": 1}
+    return {
+        key: change(state[key], dims[key]) if key in dims and state[key] is not None else state[key] for key in state
+    }
+
+
+def next_start(state: Mapping[str, Any], envs: Any, ranks: Ranks = ALONE) -> Tensor | None:
     """Where the next rollout of a saved agent begins, (B, *shape), None inside one; ValueError for anything else."""
     start, x = state["next_start"], envs.process.x
+    start = ranks.own(start) if isinstance(start, Tensor) and start.ndim else start
     if start is not None and not (isinstance(start, Tensor) and (start.shape, start.dtype) == (x.shape, x.dtype)):
         raise ValueError(f"its next start is no {x.dtype} tensor of shape {tuple(x.shape)}")
     return start

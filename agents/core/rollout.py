@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.core.policy import DenoisingPolicy
+from agents.core.ranks import ALONE, Ranks
 from diffusion_env.checks import NonFiniteActionError
 from diffusion_env.critics import Critic
 from diffusion_env.samplers.denoiser import Denoiser
@@ -18,8 +19,10 @@ from diffusion_env.unseen_samples import num_updates
 from diffusion_env.vector_env import DDPMShortcutVectorEnv
 
 
-def make_envs(env_id: str, num_envs: int, env_kwargs: Mapping[str, Any], device: torch.device) -> DDPMShortcutVectorEnv:
-    """The torch environments of an agent, which acts in Gaussian steps (action mode "step").
+def make_envs(
+    env_id: str, num_envs: int, env_kwargs: Mapping[str, Any], device: torch.device, ranks: Ranks = ALONE
+) -> DDPMShortcutVectorEnv:
+    """A rank's part of ``num_envs`` torch environments of an agent, which acts in Gaussian steps (action mode "step").
 
     ``train_critic`` says, here as everywhere, whether the critic learns. An agent makes the critic's updates itself, in
     the order of its algorithm, so the environments are always made without updates of their own. Nothing that the user
@@ -45,9 +48,10 @@ def make_envs(env_id: str, num_envs: int, env_kwargs: Mapping[str, Any], device:
             f"The critic {critic.name!r} is on {other}, but the agent is on {device}. A critic that you pass is "
             f"trained in place and never moved: call critic.to({str(device)!r}) first, or give its name instead."
         )
-    envs = gym.make_vec(env_id, num_envs=num_envs, **kwargs)
+    envs = gym.make_vec(env_id, num_envs=num_envs // ranks.size, **kwargs)
     if not isinstance(envs, DDPMShortcutVectorEnv):
         raise TypeError(f"{env_id!r} makes a {type(envs).__name__}; agents train a DDPMShortcutVectorEnv.")
+    envs.process.shard = envs.critic.shard = ranks
     return envs
 
 
@@ -89,9 +93,10 @@ class Trajectories(NamedTuple):
             )
         return self.log_prob
 
-    def parts(self) -> list[Trajectories]:
-        """Equal parts of about `CRITIC_BATCH` trajectories, itself where it holds no more: `num_updates` of them."""
-        n = num_updates(self.xs.shape[1])
+    def parts(self, ranks: int = 1) -> list[Trajectories]:
+        """Equal parts of about `CRITIC_BATCH` trajectories, counted on all ``ranks``, itself where there are no more:
+        `num_updates` of them."""
+        n = num_updates(self.xs.shape[1] * ranks)
         if n == 1:
             return [self]
         scores = [None] * n if self.log_prob is None else self.log_prob.tensor_split(n, dim=1)
@@ -113,6 +118,7 @@ def collect(
     generator: torch.Generator,
     on_step: Callable[[bool, Tensor], bool],
     scored: bool = True,
+    ranks: Ranks = ALONE,
 ) -> tuple[Trajectories | None, Tensor]:
     """Walk all environments from their start ``x`` (B, *shape) to the end of the episode.
 
@@ -125,7 +131,7 @@ def collect(
     num_steps = policy.table.num_steps
     for k in range(num_steps):
         law = policy(x, k)
-        wanted = law.sample(generator)
+        wanted = law.at(ranks.normal(x.shape, generator, x.device))
         try:
             observation, reward, _, _, infos = envs.step(policy.action(x, wanted, k))
         except NonFiniteActionError as error:

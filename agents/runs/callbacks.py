@@ -209,7 +209,7 @@ class Checkpoint(Between):
     def due(self) -> bool:
         """Whether steps or seconds have passed."""
         late = self.every_seconds is not None and time.monotonic() - self._written >= self.every_seconds
-        return late or super().due()
+        return self.ranks.highest(int(late)) == 1 or super().due()
 
     def act(self) -> None:
         """Write now, after the log; CheckpointError if that fails, and the file before it stays."""
@@ -220,7 +220,7 @@ class Checkpoint(Between):
 
 
 class StopOnSignal(AlgorithmCallback):
-    """Ends the run between two iterations, after ``checkpoint`` has saved it, once a signal has asked for it.
+    """Ends the run between two iterations, after ``checkpoint`` has saved it, once a signal has asked any rank for it.
 
     Raises `agents.runs.signals.Interrupted`. Put it after ``checkpoint``.
     """
@@ -231,7 +231,8 @@ class StopOnSignal(AlgorithmCallback):
 
     def _on_rollout_start(self) -> None:
         self.request.is_awaited = True
-        if self.request.number is not None:
+        if number := self.ranks.highest(self.request.number or 0):
+            self.request.number = number
             self.checkpoint.act()
             self.request.obey(f"saved at {self.model.num_timesteps:,} environment steps.")
 

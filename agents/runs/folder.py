@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.core.headers import named_paths, task_keywords
-from agents.core.logs import restore_pending
+from agents.core.logs import CountedLogger, restore_pending
 from agents.core.persistence import CHECKPOINT, versions
 from agents.core.task import Task
 from agents.runs.lock import LOCK, locked
@@ -106,7 +106,7 @@ class RunFolder:
         """The lines of progress.json; damaged ones, and a last one that a kill cut short, are left out."""
         return [content for content in map(parsed, complete_lines(self.path)) if content is not None]
 
-    def logger(self, num_timesteps: int = 0, logged: Mapping[str, Any] | None = None) -> RunLogger:
+    def logger(self, num_timesteps: int = 0, logged: Mapping[str, Any] | None = None) -> CountedLogger:
         """Tensorboard and JSON lines in the folder, for a run that stands at ``num_timesteps``.
 
         What was logged after the checkpoint that is continued will be logged again and is taken out. ``logged``: what
@@ -119,6 +119,19 @@ class RunFolder:
         if logged is not None and num_timesteps > 0:
             restore_pending(logger, logged)
         return logger
+
+
+class SilentFolder(RunFolder):
+    """The folder of a run as every rank but the first has it, which writes there: here nothing is written or locked."""
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nothing."""
+        yield
+
+    def logger(self, num_timesteps: int = 0, logged: Mapping[str, Any] | None = None) -> CountedLogger:
+        """A log that goes nowhere."""
+        return CountedLogger(folder=None, output_formats=[])
 
 
 def _counts(path: Path) -> bool:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from diffusion_env.checkpoints import Header, save_object
 from diffusion_env.fields import Count, checked
+from diffusion_env.shards import WHOLE, Shard
 
 Penalty = Callable[[Tensor], Tensor]
 """From the scores of the fake batch (M,) to a scalar that is added to the critic's loss."""
@@ -38,6 +39,12 @@ class Critic(nn.Module, ABC):
     """Whether an agent's own value error is to be the penalty of `update`. If so, the agent has a value function V,
     fits it to the scores from before the critic's step, and passes the penalty
     value_loss_weight * mean (V(x[k], k) - f(x_0))^2 with V constant: V and f then descend on the same loss."""
+
+    in_step: ClassVar[bool] = False
+    """Whether `update`, called by several processes, leaves the critic the same on all: it takes means of gradients, or
+    whole batches, from `shard`."""
+    shard: Shard = WHOLE
+    """The part of every batch that `update` is given."""
 
     shape: tuple[int, ...] | None
     """Shape of one event; None for a fixed reward function, which takes what it takes."""

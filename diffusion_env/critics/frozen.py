@@ -19,6 +19,7 @@ class FrozenCritic(Critic):
     """
 
     name = "frozen"
+    in_step = True
 
     def __init__(self, reward: Callable[[Tensor], Tensor], shape: Sequence[int] | None = None) -> None:
         """`shape` is the shape of one event; None takes a critic's own, and checks nothing for a function."""

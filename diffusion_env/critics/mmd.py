@@ -27,6 +27,7 @@ class MMDCritic(Critic):
     """
 
     name = "mmd"
+    in_step = True
 
     real: Tensor
     fake: Tensor
@@ -86,6 +87,7 @@ class MMDCritic(Critic):
         gap on these batches of the f from before."""
         self.check_batch(real, "real batch")
         self.check_batch(fake, "fake batch")
+        real, fake = self.shard.gather(real), self.shard.gather(fake)
         ipm = self.distance(real, fake)
         self.check_finite({"ipm": ipm, "real batch": float(real.sum()), "fake batch": float(fake.sum())})
         with torch.inference_mode(False):

@@ -29,6 +29,7 @@ class TrainedCritic(Critic):
     resuming is exact.
     """
 
+    in_step = True
     activation: Activation = staticmethod(silu)
     slope_penalty: float = 0.0
     adam_betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
@@ -102,8 +103,9 @@ class TrainedCritic(Critic):
             weights = list(self.network.parameters())
             # `inputs` keeps the gradient out of whatever else the penalty was made from.
             terms["critic_loss"].backward(inputs=weights)
+            self.shard.reduce_gradients(weights)
             terms["grad_norm"] = nn.utils.get_total_norm([w.grad for w in weights if w.grad is not None])
-            metrics = dict(zip(terms, torch.stack(list(terms.values())).tolist(), strict=True))
+            metrics = dict(zip(terms, self.shard.mean(torch.stack(list(terms.values()))).tolist(), strict=True))
             self.check_finite(metrics)
             self.optimizer.step()
             self.project()

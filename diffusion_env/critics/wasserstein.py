@@ -45,7 +45,11 @@ class GradientPenaltyCritic(TrainedCritic):
         # Real and fake are independent draws, so pairing them in order, the longer one cut, is a random
         # pairing.
         n = min(len(real), len(fake))
-        share = torch.rand(n, generator=self.generator).to(real.device).view(n, *[1] * (real.ndim - 1))
+        share = (
+            self.shard.own(torch.rand(n * self.shard.size, generator=self.generator))
+            .to(real.device)
+            .view(n, *[1] * (real.ndim - 1))
+        )
         between = torch.lerp(real[:n], fake[:n], share).requires_grad_()
         (gradient,) = torch.autograd.grad(self(between).sum(), between, create_graph=True)
         excess = (gradient.flatten(1).norm(dim=1) - 1).clamp_min(0)

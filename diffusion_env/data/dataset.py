@@ -19,6 +19,7 @@ from torch import Tensor
 
 from diffusion_env.data.pixels import WHITE, ImageSource, Pixels
 from diffusion_env.fields import Positive, check_fields
+from diffusion_env.shards import WHOLE, Shard
 
 Array = TypeVar("Array", Tensor, NDArray[Any])
 Draw = Callable[[int, RandomState], NDArray[np.float64]]
@@ -118,16 +119,19 @@ class Dataset:
             return None
         return self.from_data(self.modes), self.mode_std / self.scale
 
-    def sample(self, n: int, generator: torch.Generator | None = None, held_out: bool = False) -> Tensor:
+    def sample(
+        self, n: int, generator: torch.Generator | None = None, held_out: bool = False, shard: Shard = WHOLE
+    ) -> Tensor:
         """``n`` points (n, *shape) in network units, drawn with replacement on the data set's device.
 
-        Of a set with ``flips``, each training image is mirrored with probability 1/2; held-out images never are.
+        Of a set with ``flips``, each training image is mirrored with probability 1/2; held-out images never are. Of
+        several processes each gets its ``shard`` of the points, n // size.
         """
         pool = self.held_out if held_out else self.train
-        x = pool[torch.randint(len(pool), (n,), generator=generator, device=self.device)]
+        x = pool[shard.own(torch.randint(len(pool), (n,), generator=generator, device=self.device))]
         if held_out or not self.flips:
             return x
-        mirrored = torch.rand(n, generator=generator, device=self.device) < 0.5
+        mirrored = shard.own(torch.rand(n, generator=generator, device=self.device)) < 0.5
         return torch.where(mirrored.reshape(-1, 1, 1, 1), x.flip(-1), x)
 
     def to_data(self, x: Array) -> Array:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.runs.folder import RunFolder, next_folder, set_aside
+from agents.runs.folder import RunFolder, SilentFolder, next_folder, set_aside
 from agents.runs.logs import METRICS
 
 
@@ -51,6 +51,20 @@ def test_a_run_without_a_checkpoint_is_begun_again_by_the_same_options_alone(tmp
     run.checkpoint.write_bytes(b"")
     with pytest.raises(FileExistsError, match=r"continue that run with `ddpm-shortcut train --resume"):
         RunFolder.create(run.path, options)
+
+
+def test_the_other_ranks_leave_no_trace(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    folder = SilentFolder(path)
+    with folder.locked():
+        write_metrics(folder, [10])
+    assert not path.exists()
+    write_metrics(RunFolder.create(path, {"seed": 1}), [10])
+    before = sorted(file.name for file in path.iterdir())
+    with folder.locked():
+        write_metrics(folder, [20])
+        assert folder.config["seed"] == 1 and steps_in(folder) == [10]
+    assert sorted(file.name for file in path.iterdir()) == before
 
 
 def test_a_damaged_config_is_named(tmp_path: Path) -> None:
