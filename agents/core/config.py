@@ -15,6 +15,8 @@ Schedule = Literal["constant", "linear"]
 Std = Literal["fixed", "learned"]
 DeployedStd = Literal["training", "table", "mean"]
 Reward = Literal["derivative", "score"]
+Exponent = Annotated[float, Bounds(0.0, 2.0)]
+"""A power of K; a file may not ask for 10 to the power of a billion."""
 
 
 @dataclass(frozen=True)
@@ -24,13 +26,13 @@ class AgentConfig:
     n_critic: Count = 5
     """Rollouts per iteration, each followed by steps on the critic and on the value function: one of each for about 128
     trajectories."""
-    n_critic_exponent: Weight = 0.0
+    n_critic_exponent: Exponent = 0.0
     """n_critic is multiplied by K to this power, and rounded."""
     n_generator: Count = 1
     """Policy steps per iteration."""
     learning_rate: Weight = 6e-4
     """Adam's step size for the sampler's network."""
-    learning_rate_exponent: Weight = 0.0
+    learning_rate_exponent: Exponent = 0.0
     """learning_rate is divided by K to this power: a chain of K steps adds up K changes of the network."""
     critic_learning_rate: Weight = 2e-3
     """Adam's step size for the critic."""

@@ -11,10 +11,10 @@ from agents.core.config import AgentConfig, checked_config, describe
 NAN, INF = float("nan"), float("inf")
 BAD: dict[str, list[Any]] = {
     "n_critic": [0, -1, 1.5, "5", True],
-    "n_critic_exponent": [-0.5, INF],
+    "n_critic_exponent": [-0.5, INF, 10**12],
     "n_generator": [0, 2.0],
     "learning_rate": [-1e-3, NAN, INF],
-    "learning_rate_exponent": [-0.5, NAN],
+    "learning_rate_exponent": [-0.5, NAN, 10**12],
     "critic_learning_rate": [-1.0],
     "critic_data_batch": [0, 1.5],
     "critic_slope_penalty": [-1.0, "x"],
