@@ -51,8 +51,8 @@ class AgentConfig:
     lr_schedule: Schedule = "linear"
     """How the three step sizes change over the run: constant, or linearly to zero."""
     critic_lr_schedule: Schedule | None = None
-    """The same of the critic alone; None: lr_schedule. A critic whose steps fall too is too slow to see the finest
-    differences, which are left at the end, when the sampler has almost stopped."""
+    """The same of the critic alone; None: lr_schedule. A critic whose steps fall too learns little at
+    the end of a run, when the differences that are left are fine (benchmarks/DEFAULTS.md)."""
     max_grad_norm: Positive | None = 0.5
     """The policy gradient is scaled down to this Euclidean norm; None leaves it as it is."""
     ema_decay: Decay | None = 0.99
